@@ -1,0 +1,14 @@
+//! The pure rules of Miroir: what goes where, what is asked of whom, and how answers become one answer.
+//!
+//! Nothing here knows a network, a clock or an executor, so every rule can be tested by the thousand.
+//! The words used (shard, replica, group, cover, placement) are those of `docs/architecture.md`.
+
+pub mod cover;
+pub mod documents;
+pub mod error;
+pub mod hidden;
+pub mod placement;
+pub mod replica;
+pub mod search;
+pub mod settings;
+pub mod shard;
