@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::corpus::{Corpus, Dice, Vocabulary};
 
 /// Length of the vectors.
-const DIMENSIONS: usize = 4;
+const DIMENSIONS: usize = 96;
+/// Documents that have a vector. So few, and so long, that Meilisearch's index of vectors is exact: with many, it is
+/// approximate and built at random, and one Meilisearch differs from another.
+const VECTORS: usize = 90;
 
 const BRANDS: [&str; 14] = [
     "Northwind",
@@ -65,7 +68,16 @@ const NUMBER_WORDS: [&str; 10] =
 pub fn catalogue(seed: u64, count: usize) -> Corpus {
     let mut dice = Dice::new(seed);
     let vocabulary = Vocabulary::generate(&mut dice, 3_000);
-    let documents = (0..count).map(|number| product(&mut dice, &vocabulary, number)).collect();
+    let documents = (0..count)
+        .map(|number| {
+            let mut product = product(&mut dice, &vocabulary, number);
+            // A document without one has to say so, or its whole batch fails.
+            let has_vector = number % count.div_ceil(VECTORS) == 0;
+            let vector = if has_vector { json!(vector(&mut dice, DIMENSIONS)) } else { Value::Null };
+            product["_vectors"] = json!({ "manual": vector });
+            product
+        })
+        .collect();
     Corpus {
         name: "catalogue",
         primary_key: "id",
@@ -165,8 +177,6 @@ fn product(dice: &mut Dice, vocabulary: &Vocabulary, number: usize) -> Value {
             product.insert("_geo".into(), json!({ "lat": latitude, "lng": longitude }));
         }
     }
-    let vector = if dice.once_in(10) { Value::Null } else { json!(vector(dice, DIMENSIONS)) };
-    product.insert("_vectors".into(), json!({ "manual": vector }));
     Value::Object(product)
 }
 
