@@ -159,9 +159,15 @@ impl Oracle {
 
     /// Sends one search to both.
     pub async fn compare_search(&self, index: &str, request: &SearchRequest) -> Difference {
+        self.search_both(index, request).await.1
+    }
+
+    /// The right answer, and how the other differs from it.
+    async fn search_both(&self, index: &str, request: &SearchRequest) -> (Answer, Difference) {
         let (method, path, body) = request.parts(index);
         let (expected, found) = self.both(method, &path, body).await;
-        compare_answers(&expected, &found, INCIDENTAL_TO_SEARCH)
+        let difference = compare_answers(&expected, &found, INCIDENTAL_TO_SEARCH);
+        (expected, difference)
     }
 
     /// Reads the same from both.
@@ -192,8 +198,8 @@ impl Oracle {
         let mut tally = Tally::new(seed);
         for _ in 0..count {
             let request = generator.next_request();
-            let difference = self.compare_search(index, &request).await;
-            tally.add(&request, difference);
+            let (expected, difference) = self.search_both(index, &request).await;
+            tally.add(&request, &expected, difference);
         }
         tally
     }

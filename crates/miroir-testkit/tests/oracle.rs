@@ -21,6 +21,7 @@ async fn assert_faithful(oracle: &Oracle, what: &str) {
         let documents = oracle.compare_documents(&index).await;
         assert!(documents.is_empty(), "{what}: the documents of {index} differ:\n{documents}");
         let tally = oracle.compare_generated(&index, corpus, SEED, REQUESTS).await;
+        tally.assert_telling();
         tally.assert_faithful(&format!("{what}, {index}"));
     }
 }

@@ -198,7 +198,8 @@ impl<'corpus> Generator<'corpus> {
     }
 
     fn phrase(&mut self) -> String {
-        let phrase = self.some_words(2, 4).replace('"', "");
+        let length = 2 + self.dice.below(3);
+        let phrase = self.words(length).replace('"', "");
         let (before, after) = (self.some_words(0, 1), self.some_words(0, 1));
         match self.dice.below(3) {
             0 => format!("\"{phrase}\""),
