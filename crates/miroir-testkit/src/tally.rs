@@ -126,7 +126,7 @@ impl Tally {
     #[track_caller]
     pub fn assert_telling(&self) {
         for (kind, counts) in &self.kinds {
-            let enough = if *kind == Kind::Wrong { 0.0 } else { 40.0 };
+            let enough = if *kind == Kind::Wrong { 0.0 } else { 30.0 };
             let share = percent(counts.telling, counts.requests);
             assert!(
                 share >= enough,
