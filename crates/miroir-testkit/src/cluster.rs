@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::process::{MeilisearchProcess, MiroirProcess, free_port};
+use crate::proxy::Proxy;
 
 /// What clients of a test cluster present.
 pub const MASTER_KEY: &str = "a-master-key-for-tests";
@@ -50,18 +51,23 @@ pub struct Cluster {
     pub miroir: MiroirProcess,
     /// The nodes, in the order of the configuration (`meili-0`, `meili-1`, …).
     pub nodes: Vec<MeilisearchProcess>,
+    /// In front of each node, when the cluster was started with proxies.
+    pub proxies: Vec<Proxy>,
     directory: TempDir,
 }
 
 impl Cluster {
     /// Starts the nodes, writes the configuration, starts Miroir.
     pub async fn start(shape: Shape) -> Self {
-        Self::start_with(shape, "", |address| address).await
+        Self::start_nodes_and_miroir(shape, "", false).await
     }
 
-    /// As [`Cluster::start`], with lines added to the configuration, and each node's address replaced (by that of
-    /// a proxy in front of it).
-    pub async fn start_with(shape: Shape, extra: &str, mut via: impl FnMut(String) -> String) -> Self {
+    /// As [`Cluster::start`], with lines added to the configuration, and a proxy in front of each node.
+    pub async fn start_with_proxies(shape: Shape, extra: &str) -> Self {
+        Self::start_nodes_and_miroir(shape, extra, true).await
+    }
+
+    async fn start_nodes_and_miroir(shape: Shape, extra: &str, with_proxies: bool) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let nodes = start_nodes(shape.nodes).await;
         let port = free_port();
@@ -80,8 +86,14 @@ impl Cluster {
             shape.replica_groups,
             directory.path().join("miroir.db").display(),
         );
+        let mut proxies = Vec::new();
         for (number, node) in nodes.iter().enumerate() {
-            let (address, group) = (via(node.address()), number % shape.replica_groups);
+            let (mut address, group) = (node.address(), number % shape.replica_groups);
+            if with_proxies {
+                let proxy = Proxy::start(address.trim_start_matches("http://")).await;
+                address = proxy.address();
+                proxies.push(proxy);
+            }
             writeln!(yaml, "  - {{ id: meili-{number}, address: \"{address}\", replica_group: {group} }}")
                 .expect("a string can be written to");
         }
@@ -89,7 +101,7 @@ impl Cluster {
         let config = directory.path().join("miroir.yaml");
         std::fs::write(&config, yaml).expect("the configuration can be written");
         let miroir = MiroirProcess::start(&config, port, MASTER_KEY).await;
-        Self { miroir, nodes, directory }
+        Self { miroir, nodes, proxies, directory }
     }
 
     /// A client for Miroir, with the master key.

@@ -42,6 +42,12 @@ impl Oracle {
         Self { reference, subject: Subject::Cluster(Box::new(cluster)) }
     }
 
+    /// A running cluster beside a single Meilisearch.
+    pub async fn with_cluster(cluster: Cluster) -> Self {
+        let reference = MeilisearchProcess::start(Some(MASTER_KEY)).await;
+        Self { reference, subject: Subject::Cluster(Box::new(cluster)) }
+    }
+
     /// Two single Meilisearch: they must never differ, or the tests are wrong.
     pub async fn against_itself() -> Self {
         let (reference, other) = tokio::join!(
@@ -129,8 +135,7 @@ impl Oracle {
         assert!(difference.is_empty(), "the tasks of {path} differ:\n{difference}");
     }
 
-    /// Creates an index with a corpus: settings, then documents in several batches, some replaced, some updated,
-    /// some deleted at the end.
+    /// Creates an index with a corpus: settings, then documents in several batches, some replaced, some updated.
     pub async fn load(&self, index: &str, corpus: &Corpus, profile: Profile) {
         let creation = json!({ "uid": index, "primaryKey": corpus.primary_key });
         self.apply_ok(Method::POST, "/indexes", &creation).await;
@@ -151,17 +156,33 @@ impl Oracle {
             .map(|document| json!({ key: document[key], corpus.text_fields[0]: "updated garden lamp" }))
             .collect();
         self.apply_ok(Method::PUT, &documents, &json!(updates)).await;
-        // Last, because one Meilisearch gives the place of a deleted document to the next new one.
-        let deleted: Vec<&Value> =
-            corpus.documents.iter().skip(5).step_by(31).map(|document| &document[key]).collect();
-        self.apply_ok(Method::POST, &format!("{documents}/delete-batch"), &json!(deleted)).await;
+    }
+
+    /// Deletes some documents of a loaded corpus. To be done last, because one Meilisearch gives the place of a
+    /// deleted document to the next new one.
+    pub async fn delete_some(&self, index: &str, corpus: &Corpus) {
+        let deleted: Vec<&Value> = corpus
+            .documents
+            .iter()
+            .skip(5)
+            .step_by(31)
+            .map(|document| &document[corpus.primary_key])
+            .collect();
+        let path = format!("/indexes/{index}/documents/delete-batch");
+        self.apply_ok(Method::POST, &path, &json!(deleted)).await;
     }
 
     /// Sends one search to both.
     pub async fn compare_search(&self, index: &str, request: &SearchRequest) -> Difference {
+        self.search_both(index, request).await.1
+    }
+
+    /// The right answer, and how the other differs from it.
+    async fn search_both(&self, index: &str, request: &SearchRequest) -> (Answer, Difference) {
         let (method, path, body) = request.parts(index);
         let (expected, found) = self.both(method, &path, body).await;
-        compare_answers(&expected, &found, INCIDENTAL_TO_SEARCH)
+        let difference = compare_answers(&expected, &found, INCIDENTAL_TO_SEARCH);
+        (expected, difference)
     }
 
     /// Reads the same from both.
@@ -192,8 +213,8 @@ impl Oracle {
         let mut tally = Tally::new(seed);
         for _ in 0..count {
             let request = generator.next_request();
-            let difference = self.compare_search(index, &request).await;
-            tally.add(&request, difference);
+            let (expected, difference) = self.search_both(index, &request).await;
+            tally.add(&request, &expected, difference);
         }
         tally
     }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
+use crate::client::Answer;
 use crate::compare::Difference;
 use crate::request::{Kind, SearchRequest};
 
@@ -14,6 +17,8 @@ const EXAMPLES: usize = 3;
 pub struct Counts {
     /// Requests compared.
     pub requests: usize,
+    /// Answers, of the single Meilisearch, that hold at least one hit or facet: others prove little.
+    pub telling: usize,
     /// Answers equal in everything.
     pub equal: usize,
     /// Answers with equal hits.
@@ -25,8 +30,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, difference: &Difference) {
+    fn add(&mut self, expected: &Answer, difference: &Difference) {
         self.requests += 1;
+        self.telling += usize::from(is_telling(&expected.body));
         self.equal += usize::from(difference.is_empty());
         self.equal_hits += usize::from(!difference.in_hits());
         self.equal_totals += usize::from(!difference.in_totals());
@@ -36,6 +42,7 @@ impl Counts {
     /// Adds the counts of another run.
     pub fn merge(&mut self, other: Self) {
         self.requests += other.requests;
+        self.telling += other.telling;
         self.equal += other.equal;
         self.equal_hits += other.equal_hits;
         self.equal_totals += other.equal_totals;
@@ -53,6 +60,15 @@ pub fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 100.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
+fn is_telling(body: &Value) -> bool {
+    let filled = |field: &str| match body.get(field) {
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        _ => false,
+    };
+    filled("hits") || filled("facetDistribution")
+}
+
 /// The result of comparing many requests.
 #[derive(Debug, Clone)]
 pub struct Tally {
@@ -68,8 +84,8 @@ impl Tally {
     }
 
     /// Counts one compared request.
-    pub fn add(&mut self, request: &SearchRequest, difference: Difference) {
-        self.kinds.entry(request.kind).or_default().add(&difference);
+    pub fn add(&mut self, request: &SearchRequest, expected: &Answer, difference: Difference) {
+        self.kinds.entry(request.kind).or_default().add(expected, &difference);
         let examples = self.examples.entry(request.kind).or_default();
         if !difference.is_empty() && examples.len() < EXAMPLES {
             examples.push(format!("  {}\n{difference}", request.body));
@@ -104,6 +120,20 @@ impl Tally {
             }
         }
         text
+    }
+
+    /// Panics when some kind of request finds nothing too often to prove anything.
+    #[track_caller]
+    pub fn assert_telling(&self) {
+        for (kind, counts) in &self.kinds {
+            let enough = if *kind == Kind::Wrong { 0.0 } else { 30.0 };
+            let share = percent(counts.telling, counts.requests);
+            assert!(
+                share >= enough,
+                "only {share:.0} % of the requests of kind {:?} find anything",
+                kind.label()
+            );
+        }
     }
 
     /// Panics unless every kind without a documented exception is always equal, and hits of all kinds together are

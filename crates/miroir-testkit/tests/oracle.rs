@@ -18,9 +18,11 @@ async fn assert_faithful(oracle: &Oracle, what: &str) {
     {
         let index = format!("{}-{}", corpus.name, profile.label());
         oracle.load(&index, corpus, profile).await;
+        oracle.delete_some(&index, corpus).await;
         let documents = oracle.compare_documents(&index).await;
         assert!(documents.is_empty(), "{what}: the documents of {index} differ:\n{documents}");
         let tally = oracle.compare_generated(&index, corpus, SEED, REQUESTS).await;
+        tally.assert_telling();
         tally.assert_faithful(&format!("{what}, {index}"));
     }
 }

@@ -121,6 +121,7 @@ async fn measure(
         for profile in [Profile::Default, Profile::Explicit] {
             let index = format!("{}-{}", corpus.name, profile.label());
             oracle.load(&index, corpus, profile).await;
+            oracle.delete_some(&index, corpus).await;
             let documents = oracle.compare_documents(&index).await;
             assert!(documents.is_empty(), "{shape}: the documents of {index} differ:\n{documents}");
             let tally = oracle.compare_generated(&index, corpus, options.seed, options.requests).await;
