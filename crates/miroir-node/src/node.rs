@@ -141,16 +141,15 @@ impl Node {
     }
 
     async fn exchange(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
-        let mut request =
-            self.client.request(call.method.clone(), format!("{}{}", self.address, call.path));
+        let mut request = self.client.request(call.method.clone(), format!("{}{}", self.address, call.path));
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         request = match &call.body {
             CallBody::Empty => request,
-            CallBody::Json(body) => request
-                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(body.clone()),
+            CallBody::Json(body) => {
+                request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone())
+            }
             CallBody::Ndjson(chunks) => {
                 let chunks = stream::iter(chunks().map(Ok::<_, std::io::Error>));
                 request
