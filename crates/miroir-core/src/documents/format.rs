@@ -67,6 +67,22 @@ pub fn format_from_content_type(
     }
 }
 
+/// Checks the `Content-Type` of a route that takes JSON only.
+pub fn require_json(content_type: Option<&str>) -> Result<(), ApiError> {
+    let accepted = "Accepted values for the Content-Type header are: `application/json`";
+    let Some(content_type) = content_type else {
+        let message = format!("A Content-Type header is missing. {accepted}");
+        return Err(unsupported("missing_content_type", message));
+    };
+    match essence_of(content_type) {
+        Some(essence) if essence == "application/json" => Ok(()),
+        _ => Err(unsupported(
+            "invalid_content_type",
+            format!("The Content-Type `{content_type}` is invalid. {accepted}"),
+        )),
+    }
+}
+
 /// The single ASCII character of `csvDelimiter`.
 fn parse_delimiter(text: &str) -> Result<u8, ApiError> {
     let refuse = |message: String| Err(ApiError::bad_request("invalid_document_csv_delimiter", message));
@@ -149,6 +165,18 @@ mod tests {
         }
         let error = format_from_content_type(Some("multipart/form-data; boundary=x"), None).unwrap_err();
         assert!(error.message.starts_with("The Content-Type `multipart/form-data` is invalid."));
+    }
+
+    #[test]
+    fn a_json_route_takes_json_only() {
+        assert_eq!(require_json(Some("application/json; charset=utf-8")), Ok(()));
+        let error = require_json(Some("text/plain")).unwrap_err();
+        assert_eq!((error.status, error.code.as_ref()), (415, "invalid_content_type"));
+        assert_eq!(
+            error.message,
+            "The Content-Type `text/plain` is invalid. Accepted values for the Content-Type header are: `application/json`"
+        );
+        assert_eq!(require_json(None).unwrap_err().code, "missing_content_type");
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for EachField<F> {
 }
 
 /// A field's name, borrowed unless it is written with escapes.
-struct FieldName<'de>(Cow<'de, str>);
+pub(super) struct FieldName<'de>(pub(super) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for FieldName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -35,7 +35,7 @@ use crate::shard::{ShardId, shard_of};
 pub use self::content::{ContentRules, EmbedderRule, WriteMethod};
 pub use self::delete::parse_delete_batch;
 pub use self::document_id::{is_valid_document_id, validate_document_id};
-pub use self::format::{Format, format_from_content_type};
+pub use self::format::{Format, format_from_content_type, require_json};
 pub use self::stamp::Chunks;
 
 /// The documents of one request.
@@ -242,6 +242,12 @@ impl DocumentBatch {
     }
 
     fn check_content(&self, ordinal: usize, id: &str, rules: &ContentRules) -> Result<(), ApiError> {
+        let (geo, vectors) = self.special_fields(ordinal)?;
+        content::check_content(rules, id, geo, vectors)
+    }
+
+    /// The `_geo` and `_vectors` of one document.
+    fn special_fields(&self, ordinal: usize) -> Result<(Option<&RawValue>, Option<&RawValue>), ApiError> {
         let (mut geo, mut vectors) = (None, None);
         json::for_each_field(self.document_text(ordinal), |name, value| match name {
             "_geo" => geo = Some(value),
@@ -249,7 +255,49 @@ impl DocumentBatch {
             _ => {}
         })
         .map_err(|error| ApiError::internal(error.to_string()))?;
-        content::check_content(rules, id, geo, vectors)
+        Ok((geo, vectors))
+    }
+
+    /// Checks that every new document has vectors for the embedders that nothing else gives vectors to. An
+    /// error is what the task fails with. Documents already there keep what they have, so they may have none.
+    pub fn check_required_vectors(
+        &self,
+        rules: &ContentRules,
+        is_new: impl Fn(&str) -> bool,
+    ) -> Result<(), ApiError> {
+        if !rules.embedders.iter().any(|rule| rule.user_provided) {
+            return Ok(());
+        }
+        // For each id, the document of the body holding the `_vectors` that will count.
+        let mut with_vectors: Vec<Option<usize>> = vec![None; self.identified.distinct.len()];
+        for (ordinal, owner) in self.identified.owner.iter().enumerate() {
+            let last = self.identified.distinct.get(*owner as usize).map(|entry| entry.last as usize);
+            let counts = rules.method == WriteMethod::Update || last == Some(ordinal);
+            if counts
+                && self.special_fields(ordinal)?.1.is_some()
+                && let Some(place) = with_vectors.get_mut(*owner as usize)
+            {
+                *place = Some(ordinal);
+            }
+        }
+        // By embedder: the first document lacking vectors, and how many others lack them.
+        let mut lacking: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
+        for (index, ordinal) in with_vectors.into_iter().enumerate() {
+            let id = self.identified.id(index);
+            if !is_new(id) {
+                continue;
+            }
+            let vectors = ordinal.map(|ordinal| self.special_fields(ordinal)).transpose()?;
+            for embedder in vectors::lacking_embedders(rules, vectors.and_then(|(_, vectors)| vectors)) {
+                lacking.entry(embedder).and_modify(|(_, others)| *others += 1).or_insert((id, 0));
+            }
+        }
+        match lacking.first_key_value() {
+            None => Ok(()),
+            Some((embedder, (id, others))) => {
+                Err(vectors::lacking_vectors(&rules.index_uid, embedder, id, *others))
+            }
+        }
     }
 
     /// The distinct ids, in order of first appearance. Empty before [`Self::identify`].

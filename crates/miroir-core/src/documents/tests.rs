@@ -130,6 +130,29 @@ fn a_reserved_name_is_refused_in_terms_of_what_to_do() {
 }
 
 #[test]
+fn new_documents_need_vectors_that_nothing_else_gives() {
+    let embedder = EmbedderRule { name: "m".into(), dimensions: Some(1), user_provided: true };
+    let mut rules =
+        ContentRules { index_uid: "x".into(), embedders: vec![embedder], ..ContentRules::default() };
+    let body = r#"[{"id":1,"_vectors":{"m":[1]}},{"id":1},{"id":2},{"id":3},{"id":4,"_vectors":{"m":null}}]"#;
+    let message = |rules: &ContentRules, old: &[&str]| {
+        let batch = identified(body, rules);
+        batch.check_required_vectors(rules, |id| !old.contains(&id)).map_err(|error| error.message)
+    };
+    let error = message(&rules, &[]).unwrap_err();
+    assert!(
+        error.contains("no vectors provided for document `1` and at least 2 other document(s)\n"),
+        "{error}"
+    );
+    assert_eq!(message(&rules, &["1", "2", "3"]), Ok(()));
+    rules.method = WriteMethod::Update;
+    let error = message(&rules, &["3"]).unwrap_err();
+    assert!(error.contains("no vectors provided for document `2`\n"), "{error}");
+    rules.embedders[0].user_provided = false;
+    assert_eq!(message(&rules, &[]), Ok(()));
+}
+
+#[test]
 fn chunks_are_bounded_and_only_of_the_shards_wanted() {
     let filler = "x".repeat(100_000);
     let documents: Vec<Value> = (0..20).map(|id| json!({"id": id, "t": filler})).collect();
