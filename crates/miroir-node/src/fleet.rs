@@ -74,6 +74,16 @@ impl Fleet {
         self.nodes.is_empty()
     }
 
+    /// Major and minor version of the oldest node, on which defaults depend; the oldest supported one while no
+    /// node has told its version.
+    pub fn oldest_version(&self) -> (u64, u64) {
+        let parse = |version: String| {
+            let mut numbers = version.split('.').map(|number| number.parse::<u64>().ok());
+            Some((numbers.next()??, numbers.next()??))
+        };
+        self.iter().filter_map(|node| node.health().version().and_then(parse)).min().unwrap_or((1, 21))
+    }
+
     /// The nodes that are up.
     pub fn up(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.iter().filter(|node| node.health().is_up())

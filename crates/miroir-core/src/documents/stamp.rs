@@ -91,3 +91,11 @@ fn write_stamped(output: &mut Vec<u8>, document: &[u8], shard: ShardId, position
     output.extend_from_slice(fields);
     output.push(b'\n');
 }
+
+impl DocumentBatch {
+    /// Every distinct id with its position in the index's order of insertion, once positions are assigned.
+    pub fn positions(&self) -> impl Iterator<Item = (&str, u64)> {
+        let distinct = self.identified.distinct.iter().enumerate();
+        distinct.map(|(index, entry)| (self.identified.id(index), entry.position))
+    }
+}
