@@ -6,7 +6,9 @@
 pub mod cover;
 pub mod documents;
 pub mod error;
+pub mod filter;
 pub mod hidden;
+pub mod node_message;
 pub mod placement;
 pub mod replica;
 pub mod search;

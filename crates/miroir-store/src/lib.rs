@@ -1,1 +1,106 @@
-//! To be written.
+//! Durable cluster state: what must survive the death of every Miroir process.
+//!
+//! One trait, [`Store`], with one backend per way of running Miroir: SQLite for a single process. A backend is
+//! right when the conformance suite passes for it.
+//!
+//! Writes are a redo log: a task, the intent to change nodes and the documents to send are recorded in one
+//! transaction before any node hears of them, and the intent is cleared once every replica has answered. What is
+//! found open at start is sent again, in order.
+
+pub mod error;
+pub mod model;
+pub mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+pub use error::StoreError;
+pub use model::{
+    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey,
+    ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid,
+};
+pub use sqlite::SqliteStore;
+
+/// Durable cluster state, used as `Arc<dyn Store>`.
+///
+/// When a method returns `Ok`, its effect survives a crash. When a caller drops the future before it is ready,
+/// the effect may still take place: whoever must know the result runs the call in a task of its own.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Every index, by name.
+    async fn indexes(&self) -> Result<Vec<IndexRecord>, StoreError>;
+
+    /// One index.
+    async fn index(&self, uid: &str) -> Result<Option<IndexRecord>, StoreError>;
+
+    /// Changes the records of indexes, all or none.
+    async fn change_indexes(&self, changes: Vec<IndexChange>) -> Result<(), StoreError>;
+
+    /// Creates an index or replaces its record.
+    async fn put_index(&self, record: IndexRecord) -> Result<(), StoreError> {
+        self.change_indexes(vec![IndexChange::Put(Box::new(record))]).await
+    }
+
+    /// Forgets an index and the states of its replicas. Fine when there is none.
+    async fn delete_index(&self, uid: &str) -> Result<(), StoreError> {
+        self.change_indexes(vec![IndexChange::Delete(uid.to_owned())]).await
+    }
+
+    /// Every replica that is not active.
+    async fn replica_states(&self) -> Result<Vec<ReplicaStatus>, StoreError>;
+
+    /// Records states of replicas, all or none. An active one needs no record and loses the one it has.
+    async fn set_replica_states(&self, changes: Vec<ReplicaStatus>) -> Result<(), StoreError>;
+
+    /// Records a task and, unless it is born finished, what is about to be sent to the nodes, all or nothing.
+    /// Uids follow the order of the calls.
+    async fn begin(&self, task: NewTask, intent: Option<Intent>) -> Result<TaskUid, StoreError>;
+
+    /// Clears the intent of a task and records the node tasks, with the changes that come with them.
+    async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError>;
+
+    /// The intents not cleared yet with their tasks, by uid: what to send again after a crash.
+    async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError>;
+
+    /// The next chunk of an intent's payload: the first, or the one after `after_seq`.
+    async fn intent_payload(
+        &self,
+        uid: TaskUid,
+        after_seq: Option<u64>,
+    ) -> Result<Option<PayloadChunk>, StoreError>;
+
+    /// Clears the intent of a task that no node accepted, and ends the task.
+    async fn abandon_intent(&self, uid: TaskUid, outcome: TaskOutcome) -> Result<(), StoreError>;
+
+    /// Marks tasks as started. Those started or finished already are left alone.
+    async fn set_processing(&self, uids: Vec<TaskUid>, started_at: String) -> Result<(), StoreError>;
+
+    /// Ends a task; `false` when it had ended before, and then nothing changes.
+    async fn finish(&self, uid: TaskUid, outcome: TaskOutcome) -> Result<bool, StoreError> {
+        Ok(!self.finish_many(vec![(uid, outcome)]).await?.is_empty())
+    }
+
+    /// Ends tasks, all or none, and returns those that had not ended before.
+    async fn finish_many(&self, outcomes: Vec<(TaskUid, TaskOutcome)>) -> Result<Vec<TaskUid>, StoreError>;
+
+    /// One task.
+    async fn task(&self, uid: TaskUid) -> Result<Option<TaskRecord>, StoreError>;
+
+    /// A page of the tasks that match.
+    async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, StoreError>;
+
+    /// The tasks that have not ended, by uid.
+    async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError>;
+
+    /// Forgets finished tasks and returns those forgotten; unfinished and unknown ones are left alone.
+    async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError>;
+
+    /// A value kept under a name of its own, such as the id of this installation.
+    async fn meta(&self, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Keeps a value under a name.
+    async fn put_meta(&self, key: &str, value: &str) -> Result<(), StoreError>;
+}

@@ -1,0 +1,105 @@
+//! The lists of attributes and ranking rules: adding Miroir's entries, removing them, refusing them from users.
+//!
+//! Hidden fields become filterable by a rule of their own, put first: rules are tried in order, and a user's
+//! `*` without filtering would otherwise decide. The rule leaves facet search out, which would index every
+//! hidden value as text. Because it is first, every rule number in a node's messages is one too high.
+
+use serde_json::{Map, Value, json};
+
+use super::{DISPLAYED, DISTINCT, FILTERABLE, RANKING_RULES, SEARCHABLE, SORTABLE};
+use crate::error::ApiError;
+use crate::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, TIE_BREAK_RULE, is_reserved};
+
+/// How many rules come before the user's in the nodes' `filterableAttributes`.
+pub(crate) const RULES_BEFORE_THE_USERS: u64 = 1;
+
+/// The ranking rules of an index whose user never set any, by version of Meilisearch.
+pub fn default_ranking_rules(node_version: (u64, u64)) -> &'static [&'static str] {
+    if node_version < (1, 36) {
+        &["words", "typo", "proximity", "attribute", "sort", "exactness"]
+    } else {
+        &["words", "typo", "proximity", "attributeRank", "sort", "wordPosition", "exactness"]
+    }
+}
+
+fn hidden_filterable_rule() -> Value {
+    json!({
+        "attributePatterns": [SHARD_FIELD, INSERTED_AT_FIELD],
+        "features": {"facetSearch": false, "filter": {"equality": true, "comparison": false}},
+    })
+}
+
+/// Adds Miroir's entries to the lists present. A value that is not a list is left to the node to refuse.
+pub(super) fn add_hidden(settings: &mut Map<String, Value>, node_version: (u64, u64)) {
+    let change =
+        |settings: &mut Map<String, Value>, name: &str, default: &[&str], add: &dyn Fn(&mut Vec<Value>)| {
+            let Some(value) = settings.get_mut(name) else { return };
+            if value.is_null() {
+                *value = json!(default);
+            }
+            if let Value::Array(list) = value {
+                add(list);
+            }
+        };
+    change(settings, FILTERABLE, &[], &|list| list.insert(0, hidden_filterable_rule()));
+    change(settings, SORTABLE, &[], &|list| list.push(json!(INSERTED_AT_FIELD)));
+    let default_rules = default_ranking_rules(node_version);
+    change(settings, RANKING_RULES, default_rules, &|list| list.push(json!(TIE_BREAK_RULE)));
+}
+
+/// Takes Miroir's entries out of the lists a node shows.
+pub(super) fn remove_hidden(settings: &mut Map<String, Value>) {
+    for name in [FILTERABLE, SORTABLE, RANKING_RULES] {
+        if let Some(Value::Array(list)) = settings.get_mut(name) {
+            list.retain(|entry| reserved_name_in_entry(entry).is_none());
+        }
+    }
+}
+
+/// What to keep of the user's displayed attributes: `Some(None)` when everything is displayed, `None` when the
+/// value is wrong and the node must say so.
+pub(super) fn displayed_to_keep(value: &Value) -> Option<Option<Value>> {
+    let Value::Array(list) = value else { return value.is_null().then_some(None) };
+    if !list.iter().all(Value::is_string) {
+        return None;
+    }
+    if list.iter().any(|name| name == "*") {
+        return Some(None);
+    }
+    // As nodes do: the first of equal names stays.
+    let mut kept: Vec<Value> = Vec::with_capacity(list.len());
+    for name in list {
+        if !kept.contains(name) {
+            kept.push(name.clone());
+        }
+    }
+    Some(Some(Value::Array(kept)))
+}
+
+/// Refuses settings that name a field of Miroir's own where a field is named.
+pub(super) fn refuse_reserved_names(settings: &Map<String, Value>) -> Result<(), ApiError> {
+    for setting in [DISPLAYED, SEARCHABLE, FILTERABLE, SORTABLE, RANKING_RULES, DISTINCT] {
+        let entries = match settings.get(setting) {
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+            None => continue,
+        };
+        if let Some(name) = entries.iter().find_map(reserved_name_in_entry) {
+            let message =
+                format!("`{name}` in `{setting}`: names starting with `_miroir_` are reserved. Remove it.");
+            return Err(ApiError::bad_request("miroir_reserved_field", message));
+        }
+    }
+    Ok(())
+}
+
+fn reserved_name_in_entry(entry: &Value) -> Option<&str> {
+    match entry {
+        Value::String(name) => Some(name.as_str()).filter(|name| is_reserved(name)),
+        Value::Object(rule) => {
+            let patterns = rule.get("attributePatterns")?.as_array()?;
+            patterns.iter().filter_map(Value::as_str).find(|name| is_reserved(name))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,183 @@
+//! One Meilisearch server and the way to call it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+use crate::call::{Call, CallBody};
+use crate::error::NodeError;
+use crate::health::Health;
+
+/// Name of a node, as the configuration gives it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub Arc<str>);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl NodeId {
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for NodeId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for NodeId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+/// What a node said, with a status below 500.
+#[derive(Debug, Clone)]
+pub struct NodeAnswer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// One Meilisearch server.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    group: u32,
+    address: String,
+    authorization: Option<HeaderValue>,
+    client: reqwest::Client,
+    health: Health,
+}
+
+impl Node {
+    pub(crate) fn new(
+        id: NodeId,
+        group: u32,
+        address: &str,
+        authorization: Option<HeaderValue>,
+        client: reqwest::Client,
+    ) -> Self {
+        let address = address.trim_end_matches('/').to_owned();
+        Self { id, group, address, authorization, client, health: Health::default() }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// The replica group it belongs to.
+    pub fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// Where it listens, without a trailing slash.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What is known of its health.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Sends a call and reads the whole answer. A failure of the node itself (no connection, a reset, a 5xx, a
+    /// refused key) takes the node out of service until the next good probe; a mere time-out does not, because
+    /// a slow answer to one heavy call says little about the next.
+    pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        let outcome = match tokio::time::timeout(call.limit, self.exchange(call)).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
+        };
+        if let Err(error) = &outcome
+            && matches!(error, NodeError::Unreachable { .. } | NodeError::Refused { .. })
+        {
+            self.mark_down(error);
+        }
+        outcome
+    }
+
+    /// Sends a call and reads a successful answer as JSON; anything else is an error.
+    pub async fn fetch<T: DeserializeOwned>(&self, call: &Call) -> Result<T, NodeError> {
+        let answer = self.send(call).await?;
+        if !answer.status.is_success() {
+            return Err(self.unintelligible(format!(
+                "{} {} was answered with status {}",
+                call.method, call.path, answer.status
+            )));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| self.unintelligible(error.to_string()))
+    }
+
+    /// An error for an answer this node should not have given.
+    pub fn unintelligible(&self, reason: String) -> NodeError {
+        NodeError::Unintelligible { node: self.id.clone(), reason }
+    }
+
+    pub(crate) fn mark_down(&self, error: &NodeError) {
+        if self.health.mark_down(error.to_string()) {
+            warn!(node = %self.id, %error, "node is down");
+        }
+    }
+
+    pub(crate) fn mark_up(&self) {
+        if self.health.mark_up() {
+            info!(node = %self.id, "node is up again");
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        let mut request = self.client.request(call.method.clone(), format!("{}{}", self.address, call.path));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        request = match &call.body {
+            CallBody::Empty => request,
+            CallBody::Json(body) => {
+                request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone())
+            }
+            CallBody::Ndjson(chunks) => {
+                let chunks = stream::iter(chunks().map(Ok::<_, std::io::Error>));
+                request
+                    .header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))
+                    .body(reqwest::Body::wrap_stream(chunks))
+            }
+        };
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        match status.as_u16() {
+            // A client of Miroir never gets this far without a valid key, so it is ours that is wrong.
+            401 | 403 => Err(NodeError::Refused { node: self.id.clone() }),
+            status @ 500.. => Err(NodeError::Failed {
+                node: self.id.clone(),
+                status,
+                message: String::from_utf8_lossy(&body).chars().take(200).collect(),
+            }),
+            _ => Ok(NodeAnswer { status, body }),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> NodeError {
+        // reqwest's own message hides the cause behind "error sending request"; the innermost one says it.
+        let mut innermost: &dyn std::error::Error = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        NodeError::Unreachable { node: self.id.clone(), reason: innermost.to_string() }
+    }
+}

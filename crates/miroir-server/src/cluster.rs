@@ -1,0 +1,114 @@
+//! The state one process holds while it serves: configuration, store, fleet and the indexes.
+//!
+//! What must survive lives in the store; what is here is a view of it, or can be found out again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use miroir_core::error::{ApiError, ErrorType};
+use miroir_node::Fleet;
+use miroir_store::Store;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::index::{Index, IndexView};
+
+/// The state one process holds while it serves. Shared as `Arc<Cluster>`.
+pub struct Cluster {
+    /// The configuration it was started with.
+    pub config: Config,
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// The nodes.
+    pub fleet: Fleet,
+    /// Cancelled when the process is to stop.
+    pub stop: CancellationToken,
+    /// Owns every spawned task; the process ends when all have.
+    pub tasks: TaskTracker,
+    /// Acknowledged tasks on their way to the follower.
+    pub(crate) acknowledged: mpsc::Sender<u64>,
+    /// Woken whenever a task has reached its end.
+    pub(crate) task_finished: Notify,
+    /// Woken when a replica needs repair.
+    pub(crate) repair_wanted: Notify,
+    indexes: RwLock<HashMap<String, Arc<Index>>>,
+}
+
+impl Cluster {
+    /// Puts the parts together. Indexes are added by `load`.
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        fleet: Fleet,
+        stop: CancellationToken,
+        acknowledged: mpsc::Sender<u64>,
+    ) -> Self {
+        Self {
+            config,
+            store,
+            fleet,
+            stop,
+            tasks: TaskTracker::new(),
+            acknowledged,
+            task_finished: Notify::new(),
+            repair_wanted: Notify::new(),
+            indexes: RwLock::default(),
+        }
+    }
+
+    /// Copies of each document in the whole fleet, when nothing is missing.
+    pub fn copies(&self) -> usize {
+        let groups: std::collections::BTreeSet<u32> =
+            self.config.nodes.iter().map(|node| node.replica_group).collect();
+        self.config.replication_factor * groups.len()
+    }
+
+    /// The handle of an index uid, whether or not the index exists: writes to an index that does not exist yet
+    /// must queue up like any others.
+    pub fn handle(&self, uid: &str) -> Arc<Index> {
+        if let Ok(indexes) = self.indexes.read()
+            && let Some(index) = indexes.get(uid)
+        {
+            return Arc::clone(index);
+        }
+        let mut indexes = match self.indexes.write() {
+            Ok(indexes) => indexes,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        // Handles of indexes that do not exist are kept only while somebody waits in their queue.
+        indexes.retain(|_, index| index.view().is_some() || Arc::strong_count(index) > 1);
+        Arc::clone(indexes.entry(uid.to_owned()).or_insert_with(|| Arc::new(Index::new(uid))))
+    }
+
+    /// An index that can be read, or Meilisearch's own error. One that is still being created cannot: its
+    /// settings have not been read back from the nodes yet.
+    pub fn readable_index(&self, uid: &str) -> Result<Arc<IndexView>, ApiError> {
+        let handle = self.indexes.read().ok().and_then(|indexes| indexes.get(uid).cloned());
+        handle
+            .and_then(|index| index.view())
+            .filter(|view| view.record.settings_version > 0)
+            .ok_or_else(|| index_not_found(uid))
+    }
+
+    /// All indexes that can be read, in the order of their uids.
+    pub fn readable_indexes(&self) -> Vec<Arc<IndexView>> {
+        self.indexes().into_iter().filter(|view| view.record.settings_version > 0).collect()
+    }
+
+    /// All existing indexes, in the order of their uids.
+    pub fn indexes(&self) -> Vec<Arc<IndexView>> {
+        let mut views: Vec<Arc<IndexView>> = match self.indexes.read() {
+            Ok(indexes) => indexes.values().filter_map(|index| index.view()).collect(),
+            Err(_) => Vec::new(),
+        };
+        views.sort_by(|left, right| left.record.uid.cmp(&right.record.uid));
+        views
+    }
+}
+
+/// Meilisearch's error for an index that does not exist.
+pub fn index_not_found(uid: &str) -> ApiError {
+    ApiError::new(404, "index_not_found", ErrorType::InvalidRequest, format!("Index `{uid}` not found."))
+}

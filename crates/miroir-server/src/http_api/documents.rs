@@ -1,0 +1,164 @@
+//! `/indexes/{uid}/documents` and everything below it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+use miroir_core::documents::{DocumentBatch, format_from_content_type, parse_delete_batch};
+use miroir_core::error::ApiError;
+use miroir_core::filter::reserved_name_in_filter;
+use miroir_node::Call;
+use serde_json::Value;
+
+use super::answer::{self, Failure};
+use super::body::require_json;
+use super::{index_uid, parameters};
+use crate::cluster::Cluster;
+use crate::read::{BrowseInput, reserved_field};
+use crate::write::{WriteRequest, encode};
+
+/// Adds or replaces documents.
+pub async fn replace(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    add(&cluster, &uid, query, &headers, body, false).await
+}
+
+/// Adds or updates documents.
+pub async fn update(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    add(&cluster, &uid, query, &headers, body, true).await
+}
+
+async fn add(
+    cluster: &Arc<Cluster>,
+    uid: &str,
+    query: Option<String>,
+    headers: &HeaderMap,
+    body: Body,
+    update: bool,
+) -> Result<Response, Failure> {
+    index_uid::check(uid)?;
+    let pairs = parameters::pairs(query.as_deref());
+    if !pairs.iter().all(|(name, _)| name == "primaryKey" || name == "csvDelimiter") {
+        // A node refuses an unknown parameter before it looks at the body.
+        let method = if update { Method::PUT } else { Method::POST };
+        let path = format!("/indexes/{}/documents?{}", encode(uid), query.unwrap_or_default());
+        let call = Call::new(method, path, cluster.config.node_timeout).json("[]");
+        return Err(cluster.refusal_of_one_node(None, &call).await.into());
+    }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let format = format_from_content_type(content_type, parameters::find(&pairs, "csvDelimiter"))?;
+    let body = cluster.read_body(headers, body).await?;
+    // A large body takes a while to read through: not on a thread that others wait for.
+    let parsed = tokio::task::spawn_blocking(move || DocumentBatch::parse(body, format)).await;
+    let batch = parsed.map_err(|_| ApiError::internal("Reading the documents was interrupted."))??;
+    if let Some(reserved) = batch.reserved_field() {
+        return Err(reserved_field(&reserved.name).into());
+    }
+    let primary_key = parameters::find(&pairs, "primaryKey").map(str::to_owned);
+    let request = WriteRequest::AddDocuments { batch, update, primary_key };
+    Ok(answer::accepted(&cluster.submit(uid, request).await?))
+}
+
+/// Deletes one document.
+pub async fn delete(
+    State(cluster): State<Arc<Cluster>>,
+    Path((uid, id)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteDocuments { ids: vec![id] }).await?))
+}
+
+/// Deletes documents by id.
+pub async fn delete_batch(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    let ids = parse_delete_batch(&body)?;
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteDocuments { ids }).await?))
+}
+
+/// Deletes the documents a filter selects.
+pub async fn delete_by_filter(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    let filter = match serde_json::from_slice::<Value>(&body) {
+        Ok(Value::Object(mut fields)) if fields.len() == 1 => fields.remove("filter"),
+        _ => None,
+    };
+    let Some(filter) = filter.filter(|filter| filter.is_string() || filter.is_array()) else {
+        let path = format!("/indexes/{}/documents/delete", encode(&uid));
+        let call = Call::post(path, body, cluster.config.node_timeout);
+        return Err(cluster.refusal_of_one_node(None, &call).await.into());
+    };
+    if let Some(name) = reserved_name_in_filter(&filter) {
+        return Err(reserved_field(&name).into());
+    }
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteByFilter { filter }).await?))
+}
+
+/// Deletes all documents.
+pub async fn clear(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::ClearDocuments).await?))
+}
+
+/// One document.
+pub async fn get(
+    State(cluster): State<Arc<Cluster>>,
+    Path((uid, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    Ok(answer::read(cluster.document(&uid, &id, query.as_deref()).await?))
+}
+
+/// Documents in the order of their insertion, or sorted, a page at a time.
+pub async fn browse(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    Ok(answer::read(cluster.browse(&uid, BrowseInput::Query(query.unwrap_or_default())).await?))
+}
+
+/// The same by `POST`.
+pub async fn fetch(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    Ok(answer::read(cluster.browse(&uid, BrowseInput::Body(body)).await?))
+}

@@ -1,0 +1,85 @@
+//! HTTP: understanding requests and writing answers. What a request means is decided elsewhere.
+
+mod admin;
+mod answer;
+mod auth;
+mod body;
+mod documents;
+mod index_uid;
+mod indexes;
+mod parameters;
+mod search;
+mod settings;
+mod system;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::cluster::Cluster;
+
+/// Serves until told to stop, then for at most `grace` until what is in flight has been answered.
+pub async fn serve(
+    cluster: Arc<Cluster>,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> std::io::Result<()> {
+    let router = routes(cluster);
+    // Without TCP_NODELAY an answer on a kept-alive connection may wait 40 ms for the client's acknowledgement.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = served => served,
+        () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => Ok(()),
+    }
+}
+
+fn routes(cluster: Arc<Cluster>) -> Router {
+    let clients = Router::new()
+        .route("/indexes", get(indexes::list).post(indexes::create))
+        .route("/indexes/{uid}", get(indexes::get).patch(indexes::update).delete(indexes::delete))
+        .route("/indexes/{uid}/stats", get(system::index_stats))
+        .route("/indexes/{uid}/search", get(search::by_query).post(search::by_body))
+        .route("/indexes/{uid}/settings", any(settings::whole))
+        .route("/indexes/{uid}/settings/{name}", any(settings::one))
+        .route(
+            "/indexes/{uid}/documents",
+            get(documents::browse).post(documents::replace).put(documents::update).delete(documents::clear),
+        )
+        .route("/indexes/{uid}/documents/fetch", post(documents::fetch))
+        .route("/indexes/{uid}/documents/delete-batch", post(documents::delete_batch))
+        .route("/indexes/{uid}/documents/delete", post(documents::delete_by_filter))
+        .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/{uid}", get(tasks::get))
+        .route("/stats", get(system::stats))
+        .route("/version", get(system::version))
+        .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_master_key));
+    let operators = Router::new()
+        .route("/_miroir/topology", get(admin::topology))
+        .route("/_miroir/shards", get(admin::shards))
+        .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_admin_key));
+    Router::new()
+        .route("/health", get(system::health))
+        .route("/_miroir/ready", get(admin::ready))
+        .merge(clients)
+        .merge(operators)
+        // Bodies are read by `body::read`, which has the limit that clients are told about.
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestDecompressionLayer::new())
+        .with_state(cluster)
+}

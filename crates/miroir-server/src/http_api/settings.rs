@@ -1,0 +1,75 @@
+//! `/indexes/{uid}/settings` and everything below it, including routes newer than this code: what is changed
+//! goes to the nodes, what is read comes from what was last committed.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, StatusCode};
+use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
+
+use super::answer::{self, Failure};
+use super::index_uid;
+use crate::cluster::Cluster;
+use crate::write::WriteRequest;
+
+/// The whole settings.
+pub async fn whole(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    serve(&cluster, &uid, None, method, &headers, body).await
+}
+
+/// One setting.
+pub async fn one(
+    State(cluster): State<Arc<Cluster>>,
+    Path((uid, name)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    serve(&cluster, &uid, Some(name), method, &headers, body).await
+}
+
+async fn serve(
+    cluster: &Arc<Cluster>,
+    uid: &str,
+    name: Option<String>,
+    method: Method,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    index_uid::check(uid)?;
+    if method == Method::GET {
+        let settings = &cluster.readable_index(uid)?.record.settings;
+        return Ok(match name {
+            None => answer::json(StatusCode::OK, settings),
+            Some(name) => match settings.get(camel_case(&name)) {
+                Some(value) => answer::json(StatusCode::OK, value),
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
+        });
+    }
+    let method = match method {
+        Method::PATCH => SettingsMethod::Patch,
+        Method::PUT => SettingsMethod::Put,
+        Method::DELETE => SettingsMethod::Delete,
+        Method::POST => SettingsMethod::Post,
+        _ => return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response()),
+    };
+    let body = match method {
+        SettingsMethod::Delete => None,
+        _ => {
+            super::body::require_json(headers)?;
+            Some(cluster.read_body(headers, body).await?)
+        }
+    };
+    let route = name.map_or(SettingsRoute::Whole, SettingsRoute::Sub);
+    let request = WriteRequest::ChangeSettings { route, method, body };
+    Ok(answer::accepted(&cluster.submit(uid, request).await?))
+}

@@ -1,0 +1,162 @@
+//! One index as the serving process sees it.
+//!
+//! `Index` is the place where writes queue; `IndexView` is an immutable picture that reads work on, replaced as
+//! a whole when anything changes, so that a search never sees half a change.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use miroir_core::cover::{Cover, minimal_covers};
+use miroir_core::replica::ReplicaState;
+use miroir_core::search::SearchSettings;
+use miroir_core::shard::ShardId;
+use miroir_node::Fleet;
+use miroir_store::IndexRecord;
+
+use crate::write::PendingWrites;
+
+/// The place where the writes of one index uid queue.
+pub struct Index {
+    /// The uid.
+    pub uid: String,
+    /// The queue: whoever holds it may dispatch a write. Fair, so writes keep their order of arrival.
+    pub(crate) queue: tokio::sync::Mutex<PendingWrites>,
+    /// Held for the moment in which the record is stored and published, so that two changes of different parts
+    /// of it (a write moving the position on, a settings commit) do not undo each other.
+    pub(crate) recording: tokio::sync::Mutex<()>,
+    view: RwLock<Option<Arc<IndexView>>>,
+}
+
+impl Index {
+    pub(crate) fn new(uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            queue: tokio::sync::Mutex::default(),
+            recording: tokio::sync::Mutex::default(),
+            view: RwLock::default(),
+        }
+    }
+
+    /// The current picture; `None` when there is no such index.
+    pub fn view(&self) -> Option<Arc<IndexView>> {
+        self.view.read().ok().and_then(|view| view.clone())
+    }
+
+    pub(crate) fn set_view(&self, view: Option<IndexView>) {
+        let mut current = match self.view.write() {
+            Ok(current) => current,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        *current = view.map(Arc::new);
+    }
+
+    /// Replaces the picture by one made from it; nothing when there is no such index.
+    pub(crate) fn update(&self, change: impl FnOnce(&IndexView) -> IndexView) {
+        let mut current = match self.view.write() {
+            Ok(current) => current,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if let Some(view) = current.as_ref() {
+            *current = Some(Arc::new(change(view)));
+        }
+    }
+}
+
+/// States of the replicas that are not active: (shard, node) -> state.
+pub type Exceptions = HashMap<(ShardId, String), ReplicaState>;
+
+/// An immutable picture of one index.
+pub struct IndexView {
+    /// What the store holds of it.
+    pub record: IndexRecord,
+    /// The part of the settings that searches need.
+    pub search: SearchSettings,
+    /// Replicas that are not active.
+    pub exceptions: Exceptions,
+    /// Settings changes sent to nodes and not yet committed. Shared between the pictures of one index.
+    pub settings_in_flight: Arc<AtomicUsize>,
+    rotation: Arc<AtomicU64>,
+    covers: Mutex<HashMap<Vec<bool>, Arc<Vec<Cover>>>>,
+}
+
+/// Sets of usable nodes whose covers are remembered; a fleet has few at a time.
+const REMEMBERED_COVERS: usize = 64;
+/// Equally good covers that are rotated through.
+const ROTATED_COVERS: usize = 64;
+
+impl IndexView {
+    /// Makes a picture of what the store holds.
+    pub fn new(record: IndexRecord, exceptions: Exceptions, previous: Option<&IndexView>) -> Self {
+        let search = SearchSettings::from_settings(&record.settings);
+        let (settings_in_flight, rotation) = match previous {
+            Some(view) => (Arc::clone(&view.settings_in_flight), Arc::clone(&view.rotation)),
+            None => Default::default(),
+        };
+        Self { record, search, exceptions, settings_in_flight, rotation, covers: Mutex::default() }
+    }
+
+    /// The state of one replica of the placement.
+    pub fn replica_state(&self, shard: ShardId, node: &str) -> ReplicaState {
+        self.exceptions.get(&(shard, node.to_owned())).copied().unwrap_or(ReplicaState::Active)
+    }
+
+    /// Shards placed on a node, in any state.
+    pub fn shards_on(&self, node: &str) -> Vec<ShardId> {
+        self.shards().filter(|(_, nodes)| nodes.iter().any(|id| id == node)).map(|(shard, _)| shard).collect()
+    }
+
+    /// Every shard with the nodes it is placed on.
+    pub fn shards(&self) -> impl Iterator<Item = (ShardId, &Vec<String>)> {
+        (0u16..).map(ShardId).zip(self.record.placement.iter())
+    }
+
+    /// The names of all nodes of the placement, sorted.
+    pub fn nodes(&self) -> Vec<String> {
+        let names: std::collections::BTreeSet<&String> = self.record.placement.iter().flatten().collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// One cover for one read: the fewest nodes among those `usable` says yes to, rotating between equals.
+    /// Positions in the cover are positions in the fleet's order.
+    pub fn cover(&self, fleet: &Fleet, usable: impl Fn(&str) -> bool) -> Cover {
+        let key: Vec<bool> = fleet.iter().map(|node| usable(node.id().as_str())).collect();
+        let mut remembered = match self.covers.lock() {
+            Ok(remembered) => remembered,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if remembered.len() > REMEMBERED_COVERS {
+            remembered.clear();
+        }
+        let covers = Arc::clone(
+            remembered.entry(key).or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable))),
+        );
+        drop(remembered);
+        let turn = self.rotation.fetch_add(1, Ordering::Relaxed) as usize;
+        match covers.get(turn % covers.len().max(1)) {
+            Some(cover) => cover.clone(),
+            None => Cover { parts: Vec::new(), missing: self.shards().map(|(shard, _)| shard).collect() },
+        }
+    }
+
+    fn compute_covers(&self, fleet: &Fleet, usable: &[bool]) -> Vec<Cover> {
+        let position: HashMap<&str, usize> =
+            fleet.iter().enumerate().map(|(position, node)| (node.id().as_str(), position)).collect();
+        let groups: Vec<usize> = fleet.iter().map(|node| node.group() as usize).collect();
+        let held: Vec<Vec<usize>> = self
+            .shards()
+            .map(|(_, nodes)| nodes.iter().filter_map(|node| position.get(node.as_str()).copied()).collect())
+            .collect();
+        let readable: Vec<Vec<usize>> = self
+            .shards()
+            .map(|(shard, nodes)| {
+                let readable = nodes.iter().filter(|node| self.replica_state(shard, node).is_readable());
+                readable
+                    .filter_map(|node| position.get(node.as_str()).copied())
+                    .filter(|node| usable[*node])
+                    .collect()
+            })
+            .collect();
+        minimal_covers(&readable, &held, &groups, ROTATED_COVERS)
+    }
+}

@@ -1,0 +1,160 @@
+//! Asking a cover of nodes: every shard is answered by exactly one replica, and a node that fails is replaced.
+//!
+//! The nodes of a cover are asked at the same time. The shards of one that fails are covered anew without it,
+//! until they are answered or nobody is left to ask.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use miroir_core::cover::{Cover, CoverPart};
+use miroir_core::error::ApiError;
+use miroir_core::hidden::shard_filter;
+use miroir_core::shard::ShardId;
+use miroir_node::{Call, Node};
+
+use crate::cluster::Cluster;
+use crate::config::UnavailableShardPolicy;
+use crate::index::IndexView;
+use crate::read::shard_unavailable;
+
+/// Rounds of asking before the shards left count as missing.
+const ROUNDS: usize = 3;
+
+/// What one node is to be asked.
+pub struct Ask<'a> {
+    /// Only these shards, unless the node holds nothing else.
+    pub filter: Option<&'a str>,
+    /// The node answers for the whole index, so nothing will be merged.
+    pub alone: bool,
+}
+
+/// What the nodes said.
+pub struct Gathered {
+    /// Per node, the answers to its calls in order.
+    pub answers: Vec<Vec<Bytes>>,
+    /// Per node, the filter it was asked with.
+    pub filters: Vec<Option<String>>,
+    /// The nodes that gave the answers, as positions in the fleet's order.
+    pub nodes: Vec<usize>,
+    /// One node answered for the whole index.
+    pub alone: bool,
+    /// Shards nobody answered for.
+    pub missing: Vec<ShardId>,
+}
+
+enum PartOutcome {
+    Answered(Vec<Bytes>),
+    Refused(ApiError),
+    Failed,
+}
+
+impl Cluster {
+    /// Asks the nodes of a cover with the calls that `calls` makes for each. A 4xx is everybody's answer.
+    pub(crate) async fn gather(
+        &self,
+        index: &IndexView,
+        calls: impl Fn(Ask<'_>) -> Vec<Call>,
+    ) -> Result<Gathered, ApiError> {
+        let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
+        let mut failed: HashSet<String> = HashSet::new();
+        let mut gathered = Gathered {
+            answers: Vec::new(),
+            filters: Vec::new(),
+            nodes: Vec::new(),
+            alone: false,
+            missing: Vec::new(),
+        };
+        let mut cover = self.cover_without(index, &failed);
+        for _ in 0..ROUNDS {
+            let missing = std::mem::take(&mut cover.missing);
+            let alone = gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty();
+            let asks = cover.parts.into_iter().map(|part| {
+                let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
+                let calls = calls(Ask { filter: filter.as_deref(), alone });
+                self.ask_part(index, fleet.get(part.node).copied(), part, filter, calls)
+            });
+            let mut unanswered: HashSet<ShardId> = HashSet::new();
+            for (part, filter, outcome) in futures_util::future::join_all(asks).await {
+                match outcome {
+                    PartOutcome::Answered(answers) => {
+                        gathered.answers.push(answers);
+                        gathered.filters.push(filter);
+                        gathered.nodes.push(part.node);
+                        gathered.alone = alone;
+                    }
+                    PartOutcome::Refused(error) => return Err(error),
+                    PartOutcome::Failed => {
+                        failed.extend(fleet.get(part.node).map(|node| node.id().to_string()));
+                        unanswered.extend(part.shards);
+                    }
+                }
+            }
+            cover = restrict(self.cover_without(index, &failed), &unanswered);
+            cover.missing.extend(missing);
+            if unanswered.is_empty() {
+                break;
+            }
+        }
+        // Whatever is still to be asked when the rounds are over is missing as well.
+        gathered.missing = cover.missing;
+        gathered.missing.extend(cover.parts.into_iter().flat_map(|part| part.shards));
+        gathered.missing.sort_unstable();
+        gathered.missing.dedup();
+        let refuse = self.config.unavailable_shard_policy == UnavailableShardPolicy::Error;
+        if gathered.answers.is_empty() || (refuse && !gathered.missing.is_empty()) {
+            return Err(shard_unavailable(&gathered.missing));
+        }
+        Ok(gathered)
+    }
+
+    fn cover_without(&self, index: &IndexView, failed: &HashSet<String>) -> Cover {
+        index.cover(&self.fleet, |name| {
+            !failed.contains(name) && self.fleet.get(name).is_some_and(|node| node.health().is_up())
+        })
+    }
+
+    async fn ask_part(
+        &self,
+        index: &IndexView,
+        node: Option<&Arc<Node>>,
+        part: CoverPart,
+        filter: Option<String>,
+        calls: Vec<Call>,
+    ) -> (CoverPart, Option<String>, PartOutcome) {
+        let Some(node) = node else { return (part, filter, PartOutcome::Failed) };
+        let answers = futures_util::future::join_all(calls.iter().map(|call| node.send(call))).await;
+        let mut bodies = Vec::with_capacity(answers.len());
+        for answer in answers {
+            match answer {
+                Ok(answer) if answer.status.is_success() => bodies.push(answer.body),
+                Ok(answer) => {
+                    let error = self.node_refusal(Some(index), answer.status, &answer.body);
+                    // The index exists, so a node that does not know it is the one that is wrong.
+                    if error.code == "index_not_found" {
+                        tracing::warn!(index = %index.record.uid, node = %node.id(), "the node lost the index");
+                        return (part, filter, PartOutcome::Failed);
+                    }
+                    return (part, filter, PartOutcome::Refused(error));
+                }
+                Err(error) => {
+                    tracing::warn!(index = %index.record.uid, %error, "asking other replicas");
+                    return (part, filter, PartOutcome::Failed);
+                }
+            }
+        }
+        (part, filter, PartOutcome::Answered(bodies))
+    }
+}
+
+/// The part of a cover that concerns the wanted shards.
+fn restrict(cover: Cover, wanted: &HashSet<ShardId>) -> Cover {
+    let parts = cover.parts.into_iter().filter_map(|part| {
+        let shards: Vec<ShardId> =
+            part.shards.iter().copied().filter(|shard| wanted.contains(shard)).collect();
+        let whole = part.whole && shards.len() == part.shards.len();
+        (!shards.is_empty()).then_some(CoverPart { node: part.node, shards, whole })
+    });
+    let missing = cover.missing.into_iter().filter(|shard| wanted.contains(shard)).collect();
+    Cover { parts: parts.collect(), missing }
+}

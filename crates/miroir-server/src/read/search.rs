@@ -1,0 +1,114 @@
+//! One search: planned, asked of the fewest nodes that hold everything, merged.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use miroir_core::error::{ApiError, ErrorType};
+use miroir_core::filter::reserved_name_in_filter;
+use miroir_core::search::{PlanError, SearchPlan, body_from_query_string};
+use miroir_node::Call;
+
+use crate::cluster::Cluster;
+use crate::index::IndexView;
+use crate::read::{ReadAnswer, shard_unavailable};
+use crate::write::encode;
+
+/// A search as the client sent it.
+pub enum SearchInput {
+    /// `POST`, with its body.
+    Body(Bytes),
+    /// `GET`, with its query string.
+    Query(String),
+}
+
+impl Cluster {
+    /// Answers a search on one index.
+    pub async fn search(&self, uid: &str, input: SearchInput) -> Result<ReadAnswer, ApiError> {
+        let begun = Instant::now();
+        let index = self.readable_index(uid)?;
+        let body = match &input {
+            SearchInput::Body(body) => body.clone(),
+            SearchInput::Query(query) => match body_from_query_string(query) {
+                Ok(body) => body.into(),
+                Err(_) => return Err(self.error_of_one_node(&index, &input).await),
+            },
+        };
+        let plan = match SearchPlan::new(&body, &index.search) {
+            Ok(plan) => plan,
+            Err(PlanError::Forward(_)) => return Err(self.error_of_one_node(&index, &input).await),
+        };
+        if let Some(name) = plan.names_reserved_field() {
+            return Err(reserved_field(name));
+        }
+        if let Some(name) = plan.filter().and_then(reserved_name_in) {
+            return Err(reserved_field(&name));
+        }
+        let path = format!("/indexes/{}/search", encode(uid));
+        let limit = self.config.node_timeout;
+        let gathered = self
+            .gather(&index, |ask| {
+                let bodies =
+                    if ask.alone { vec![plan.body_alone(ask.filter)] } else { plan.bodies(ask.filter) };
+                bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
+            })
+            .await?;
+        let merged = match gathered.answers.first().and_then(|answers| answers.first()) {
+            Some(answer) if gathered.alone => plan.finish_alone(answer),
+            _ => plan.merge(&gathered.answers, begun.elapsed().as_millis() as u64).map(|merged| merged.body),
+        };
+        let body = merged.map_err(|error| {
+            tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");
+            ApiError::internal(format!("The answers of the nodes cannot be merged: {error}."))
+        })?;
+        Ok(ReadAnswer {
+            body: body.into(),
+            missing: gathered.missing,
+            settings_inconsistent: index.settings_in_flight.load(Ordering::Acquire) > 0,
+        })
+    }
+
+    /// What one node says to a search that Meilisearch cannot accept either.
+    async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
+        let path = format!("/indexes/{}/search", encode(&index.record.uid));
+        let call = match input {
+            SearchInput::Body(body) => Call::post(path, body.clone(), self.config.node_timeout),
+            SearchInput::Query(query) => Call::get(format!("{path}?{query}"), self.config.node_timeout),
+        };
+        self.refusal_of_one_node(Some(index), &call).await
+    }
+
+    /// Sends a read that is known to be wrong to one node, for its error.
+    pub(crate) async fn refusal_of_one_node(&self, index: Option<&IndexView>, call: &Call) -> ApiError {
+        for node in self.fleet.up() {
+            if index.is_some_and(|index| index.shards_on(node.id().as_str()).is_empty()) {
+                continue;
+            }
+            match node.send(call).await {
+                Ok(answer) if answer.status.is_client_error() => {
+                    return self.node_refusal(index, answer.status, &answer.body);
+                }
+                Ok(_) => {
+                    tracing::error!(path = %call.path, "a node accepts what Miroir does not understand");
+                    let message = "The nodes accept this request, but Miroir cannot tell what it means for several \
+                                   nodes. Please report it.";
+                    return ApiError::new(501, "miroir_unsupported", ErrorType::InvalidRequest, message);
+                }
+                Err(error) => tracing::warn!(%error, "asking another node"),
+            }
+        }
+        shard_unavailable(&[])
+    }
+}
+
+fn reserved_name_in(filter: &str) -> Option<String> {
+    reserved_name_in_filter(&serde_json::from_str(filter).ok()?)
+}
+
+/// The error for a request that names one of Miroir's own fields.
+pub(crate) fn reserved_field(name: &str) -> ApiError {
+    ApiError::bad_request(
+        "miroir_reserved_field",
+        format!("`{name}` is reserved: names starting with `_miroir_` belong to Miroir. Use another name."),
+    )
+}

@@ -1,0 +1,112 @@
+//! Starting and stopping the service.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use miroir_node::Fleet;
+use miroir_store::{SqliteStore, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::http_api;
+use crate::index::IndexView;
+use crate::workers;
+
+/// Acknowledged tasks that may wait for the follower; more are found in the store.
+const FOLLOWER_QUEUE: usize = 1_024;
+
+/// Why the service could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; choose another `bind`, or stop what listens there")]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node key cannot be sent.
+    #[error(transparent)]
+    Node(#[from] miroir_node::NodeError),
+    /// The listener broke.
+    #[error("the service stopped: {0}")]
+    Listener(std::io::Error),
+}
+
+/// A service that is ready to answer, listening already.
+pub struct Server {
+    cluster: Arc<Cluster>,
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Opens the store, takes up what an earlier life left, and starts to listen.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, ServeError> {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.store_path)?);
+        let nodes =
+            config.nodes.iter().map(|node| (node.id.as_str(), node.replica_group, node.address.as_str()));
+        let fleet = Fleet::new(nodes, config.node_master_key.as_ref().map(|key| key.reveal()))?;
+        let address = config.bind;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
+        let (acknowledged, to_follow) = mpsc::channel(FOLLOWER_QUEUE);
+        let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
+        cluster.load().await?;
+        cluster.fleet.probe_once().await;
+        cluster.fleet.keep_probing(&cluster.tasks, &stop);
+        cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
+        cluster.recover_writes().await?;
+        cluster.tasks.spawn(workers::repair_replicas(Arc::clone(&cluster)));
+        Ok(Self { cluster, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until told to stop, then lets what is in flight finish.
+    pub async fn serve(self) -> Result<(), ServeError> {
+        let stop = self.cluster.stop.clone();
+        let grace = self.cluster.config.shutdown_grace;
+        let served = http_api::serve(Arc::clone(&self.cluster), self.listener, &stop, grace).await;
+        stop.cancel();
+        self.cluster.tasks.close();
+        if tokio::time::timeout(grace, self.cluster.tasks.wait()).await.is_err() {
+            tracing::warn!("stopped before everything in flight had finished");
+        }
+        served.map_err(ServeError::Listener)
+    }
+}
+
+/// Starts the service and serves until told to stop.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    Server::start(config, stop).await?.serve().await
+}
+
+impl Cluster {
+    /// Reads the indexes and the states of their replicas from the store.
+    async fn load(&self) -> Result<(), StoreError> {
+        let mut exceptions: std::collections::HashMap<String, crate::index::Exceptions> = Default::default();
+        for status in self.store.replica_states().await? {
+            let states = exceptions.entry(status.key.index_uid).or_default();
+            states.insert((status.key.shard, status.key.node), status.state);
+        }
+        for record in self.store.indexes().await? {
+            let states = exceptions.remove(&record.uid).unwrap_or_default();
+            self.handle(&record.uid).set_view(Some(IndexView::new(record, states, None)));
+        }
+        for task in self.store.unfinished().await? {
+            let handle = self.handle(task.index_uid.as_deref().unwrap_or_default());
+            handle.queue.lock().await.unknown.push(task.uid);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! Committing a settings change: once the nodes have applied it, they are read back and compared.
+//!
+//! The view clients see changes only then, so `GET /settings` never shows what searches do not use yet. A node
+//! whose settings differ from the others' is given the agreed ones again; if that does not help, its replicas
+//! become stale and the repair worker takes over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_core::replica::ReplicaState;
+use miroir_core::settings::{canonical_hash, full_node_form, to_user};
+use miroir_node::{Call, Node, NodeError};
+use miroir_store::{IndexRecord, ReplicaKey, ReplicaStatus, StoreError};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::index::{Index, IndexView};
+use crate::write::encode;
+
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long a node may take to apply settings once more.
+const APPLY_LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    task_uid: u64,
+}
+
+impl Cluster {
+    /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version.
+    pub(crate) async fn commit_settings(
+        &self,
+        index: &Index,
+        nodes: &BTreeSet<&str>,
+    ) -> Result<(), StoreError> {
+        let reads = nodes
+            .iter()
+            .filter_map(|name| self.fleet.get(name))
+            .map(async |node| (node, read_settings(node, &index.uid).await));
+        let mut by_hash: BTreeMap<String, (Value, Vec<Arc<Node>>)> = BTreeMap::new();
+        for (node, settings) in futures_util::future::join_all(reads).await {
+            match settings {
+                Ok(settings) => {
+                    let entry = by_hash.entry(canonical_hash(&settings)).or_insert((settings, Vec::new()));
+                    entry.1.push(Arc::clone(node));
+                }
+                Err(error) => tracing::warn!(%error, index = %index.uid, "cannot read settings back"),
+            }
+        }
+        let Some((hash, (agreed, _))) = by_hash.iter().max_by_key(|(_, (_, nodes))| nodes.len()) else {
+            return Ok(());
+        };
+        let (hash, agreed) = (hash.clone(), agreed.clone());
+        let Some(view) = index.view() else { return Ok(()) };
+        let settings = to_user(&agreed, &view.record.overlay);
+        let node_form = full_node_form(&settings, &view.record.overlay, self.fleet.oldest_version());
+        let mut stale = Vec::new();
+        for (other, (_, nodes)) in by_hash {
+            if other == hash {
+                continue;
+            }
+            for node in nodes {
+                tracing::warn!(index = %index.uid, node = %node.id(), "settings differ; applying them again");
+                if let Err(error) = apply_settings(&node, &index.uid, &node_form, &hash).await {
+                    tracing::error!(index = %index.uid, node = %node.id(), %error, "settings still differ");
+                    stale.extend(replicas_that_can_go(&view, node.id().as_str()));
+                }
+            }
+        }
+        if !stale.is_empty() {
+            self.store.set_replica_states(stale.clone()).await?;
+            self.note_stale(index, &stale);
+        }
+        let _recording = index.recording.lock().await;
+        let Some(view) = index.view() else { return Ok(()) };
+        let record = IndexRecord {
+            settings,
+            settings_hash: hash,
+            settings_version: view.record.settings_version + 1,
+            ..view.record.clone()
+        };
+        self.store.put_index(record.clone()).await?;
+        index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
+        Ok(())
+    }
+}
+
+/// The settings of an index as a node holds them.
+pub(crate) async fn read_settings(node: &Node, uid: &str) -> Result<Value, NodeError> {
+    node.fetch(&Call::get(format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)).await
+}
+
+/// Sets a node's settings and checks that they are what they should be.
+pub(crate) async fn apply_settings(
+    node: &Node,
+    uid: &str,
+    node_form: &Value,
+    hash: &str,
+) -> Result<(), NodeError> {
+    let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
+        .json(node_form.to_string());
+    let summary: Summary = node.fetch(&call).await?;
+    wait_for_node_task(node, summary.task_uid, APPLY_LIMIT).await?;
+    let found = canonical_hash(&read_settings(node, uid).await?);
+    if found == hash {
+        return Ok(());
+    }
+    Err(node.unintelligible("its settings are not what they were set to".to_owned()))
+}
+
+/// Waits until a node has carried out one of its tasks; an error when it failed or took too long.
+pub(crate) async fn wait_for_node_task(node: &Node, uid: u64, limit: Duration) -> Result<(), NodeError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let state = node.tasks(&[uid], READ_LIMIT).await?.into_iter().next();
+        match state {
+            Some(state) if state.status == miroir_node::NodeTaskStatus::Succeeded => return Ok(()),
+            Some(state) if state.status.is_final() => {
+                let error = state.error.unwrap_or_default();
+                return Err(node.unintelligible(format!("task {uid} failed: {error}")));
+            }
+            _ if tokio::time::Instant::now() > deadline => {
+                return Err(NodeError::TimedOut { node: node.id().clone(), limit });
+            }
+            _ => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// The replicas of a node that are not the last readable ones of their shards, as stale.
+fn replicas_that_can_go(view: &IndexView, node: &str) -> Vec<ReplicaStatus> {
+    let mut stale = Vec::new();
+    for (shard, nodes) in view.shards() {
+        let others = nodes.iter().filter(|other| *other != node);
+        let has_other = others.clone().any(|other| view.replica_state(shard, other).is_readable());
+        if has_other && nodes.iter().any(|other| other == node) {
+            stale.push(ReplicaStatus {
+                key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
+                state: ReplicaState::Stale,
+                reason: "its settings differ".to_owned(),
+            });
+        }
+    }
+    stale
+}

@@ -1,0 +1,240 @@
+//! What a write asks of each node: one operation, recorded before it is sent, turned into calls.
+//!
+//! An operation says everything needed to send it again after a crash. Sending one twice does no harm as long
+//! as no later write of the same index was sent in between, which the index's queue sees to: creating what
+//! exists and deleting what is gone fail on the node without effect, and the rest sets what is already set.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use miroir_core::documents::DocumentBatch;
+use miroir_core::shard::{ShardId, shard_of};
+use miroir_node::{Call, CallBody};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What is asked of every node concerned. Its JSON form is what an intent holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "camelCase")]
+pub enum Operation {
+    /// Make an empty index with Miroir's part of the settings.
+    CreateIndex {
+        /// Primary key, when the client named one.
+        primary_key: Option<String>,
+        /// Body of the settings change that follows.
+        settings: Value,
+    },
+    /// Change the primary key.
+    UpdateIndex {
+        /// The new primary key.
+        primary_key: String,
+    },
+    /// Drop the index.
+    DeleteIndex,
+    /// Change settings, in the form nodes take.
+    ChangeSettings {
+        /// Set when the index does not exist yet.
+        create: Option<Value>,
+        /// HTTP method.
+        method: String,
+        /// Path after `/indexes/{uid}/settings`.
+        suffix: String,
+        /// JSON body.
+        body: Option<String>,
+    },
+    /// Add or update documents; they are the intent's payload.
+    AddDocuments {
+        /// Set when the index does not exist yet.
+        create: Option<Value>,
+        /// Fields that are not given keep their value (`PUT`).
+        update: bool,
+        /// The index's primary key, always named so that nodes cannot infer different ones.
+        primary_key: Option<String>,
+    },
+    /// Delete documents by id.
+    DeleteDocuments {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// Delete the documents that a filter selects.
+    DeleteByFilter {
+        /// The filter, as the client gave it.
+        filter: Value,
+    },
+    /// Delete all documents.
+    ClearDocuments,
+}
+
+/// Documents to send, and where they come from.
+#[derive(Clone)]
+pub enum Payload {
+    /// The operation has none.
+    None,
+    /// Straight from the request.
+    Batch(Arc<DocumentBatch>),
+    /// Read back from an intent.
+    Stored(Arc<Vec<(ShardId, Bytes)>>),
+}
+
+impl Payload {
+    /// The chunks of the wanted shards.
+    pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = (ShardId, Bytes)> + Send> {
+        let is_wanted = move |shard: ShardId| wanted.get(usize::from(shard.0)).copied().unwrap_or(false);
+        match self {
+            Self::None => Box::new(std::iter::empty()),
+            Self::Batch(batch) => Box::new(Arc::clone(batch).chunks(is_wanted)),
+            Self::Stored(chunks) => {
+                let chunks = Arc::clone(chunks);
+                Box::new((0..chunks.len()).filter_map(move |position| {
+                    chunks.get(position).filter(|(shard, _)| is_wanted(*shard)).cloned()
+                }))
+            }
+        }
+    }
+}
+
+/// Meilisearch refuses bodies above 100 MB by default; ours grow by the hidden fields, so they are cut well below.
+const LARGEST_NODE_BODY: usize = 48 * 1024 * 1024;
+/// A node only queues what it is sent, so answering is quick; a busy disk gets some time.
+const QUEUE_LIMIT: Duration = Duration::from_secs(20);
+/// Slowest upload put up with, in bytes a second.
+const SLOWEST_UPLOAD: usize = 1024 * 1024;
+
+impl Operation {
+    /// The calls for one node, in order. `shards` are the shards of the index placed on that node.
+    pub fn calls(&self, uid: &str, shard_count: u16, shards: &[ShardId], payload: &Payload) -> Vec<Call> {
+        let index = format!("/indexes/{}", encode(uid));
+        let call = |method, path: String| Call::new(method, path, QUEUE_LIMIT);
+        let post = |path: String, body: Value| call(Method::POST, path).json(body.to_string());
+        match self {
+            Self::CreateIndex { primary_key, settings } => create(uid, primary_key.as_deref(), settings),
+            Self::UpdateIndex { primary_key } => {
+                vec![call(Method::PATCH, index).json(json!({ "primaryKey": primary_key }).to_string())]
+            }
+            Self::DeleteIndex => vec![call(Method::DELETE, index)],
+            Self::ChangeSettings { create: new_settings, method, suffix, body } => {
+                let mut calls =
+                    new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings));
+                let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::PATCH);
+                let change = call(method, format!("{index}/settings{suffix}"));
+                calls.push(match body {
+                    Some(body) => change.json(body.clone()),
+                    None => change,
+                });
+                calls
+            }
+            Self::AddDocuments { create: new_settings, update, primary_key } => {
+                let mut calls = new_settings
+                    .as_ref()
+                    .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings));
+                let method = if *update { Method::PUT } else { Method::POST };
+                let query =
+                    primary_key.as_ref().map_or(String::new(), |key| format!("?primaryKey={}", encode(key)));
+                let path = format!("{index}/documents{query}");
+                let wanted = wanted_shards(shard_count, shards);
+                calls.extend(document_bodies(payload, &wanted).into_iter().map(|(body, bytes)| Call {
+                    method: method.clone(),
+                    path: path.clone(),
+                    body,
+                    limit: QUEUE_LIMIT + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
+                }));
+                calls
+            }
+            Self::DeleteDocuments { ids } => {
+                let mine: Vec<&String> =
+                    ids.iter().filter(|id| shards.contains(&shard_of(id, shard_count))).collect();
+                if mine.is_empty() {
+                    return Vec::new();
+                }
+                vec![post(format!("{index}/documents/delete-batch"), json!(mine))]
+            }
+            Self::DeleteByFilter { filter } => {
+                vec![post(format!("{index}/documents/delete"), json!({ "filter": filter }))]
+            }
+            Self::ClearDocuments => vec![call(Method::DELETE, format!("{index}/documents"))],
+        }
+    }
+
+    /// The shards whose replicas must take this write.
+    pub fn shards_concerned(&self, shard_count: u16, payload: &Payload) -> Vec<ShardId> {
+        match (self, payload) {
+            (Self::AddDocuments { create: None, .. }, Payload::Batch(batch)) => batch.shards(),
+            (Self::AddDocuments { create: None, .. }, Payload::Stored(chunks)) => {
+                let shards: std::collections::BTreeSet<ShardId> =
+                    chunks.iter().map(|(shard, _)| *shard).collect();
+                shards.into_iter().collect()
+            }
+            (Self::DeleteDocuments { ids }, _) => {
+                let shards: std::collections::BTreeSet<ShardId> =
+                    ids.iter().map(|id| shard_of(id, shard_count)).collect();
+                shards.into_iter().collect()
+            }
+            _ => (0..shard_count).map(ShardId).collect(),
+        }
+    }
+
+    /// Whether the settings on the nodes must be read back and compared once this is done.
+    pub fn touches_settings(&self) -> bool {
+        match self {
+            Self::CreateIndex { .. } | Self::ChangeSettings { .. } => true,
+            Self::AddDocuments { create, .. } => create.is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// Percent-encodes a path segment or a query value.
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn create(uid: &str, primary_key: Option<&str>, settings: &Value) -> Vec<Call> {
+    let index = json!({ "uid": uid, "primaryKey": primary_key });
+    vec![
+        Call::post("/indexes", index.to_string(), QUEUE_LIMIT),
+        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), QUEUE_LIMIT)
+            .json(settings.to_string()),
+    ]
+}
+
+fn wanted_shards(shard_count: u16, shards: &[ShardId]) -> Arc<[bool]> {
+    let mut wanted = vec![false; usize::from(shard_count)];
+    for shard in shards {
+        if let Some(slot) = wanted.get_mut(usize::from(shard.0)) {
+            *slot = true;
+        }
+    }
+    wanted.into()
+}
+
+/// The bodies that carry a node's documents, each with its size. Usually one.
+fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, usize)> {
+    let mut parts: Vec<(usize, usize, usize)> = Vec::new();
+    let mut first = 0;
+    let mut bytes = 0;
+    let mut count = 0;
+    for (position, (_, chunk)) in payload.chunks(Arc::clone(wanted)).enumerate() {
+        if bytes > 0 && bytes + chunk.len() > LARGEST_NODE_BODY {
+            parts.push((first, position - first, bytes));
+            first = position;
+            bytes = 0;
+        }
+        bytes += chunk.len();
+        count = position + 1;
+    }
+    if bytes > 0 {
+        parts.push((first, count - first, bytes));
+    }
+    let body = |(first, count, bytes)| {
+        let (payload, wanted) = (payload.clone(), Arc::clone(wanted));
+        let source = move || {
+            let chunks = payload.chunks(Arc::clone(&wanted)).skip(first).take(count);
+            Box::new(chunks.map(|(_, chunk)| chunk)) as Box<dyn Iterator<Item = Bytes> + Send>
+        };
+        (CallBody::Ndjson(Arc::new(source)), bytes)
+    };
+    parts.into_iter().map(body).collect()
+}

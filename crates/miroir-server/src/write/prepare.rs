@@ -1,0 +1,380 @@
+//! Deciding what a write amounts to, given the index as it stands: a task that fails at once, or an operation.
+//!
+//! A Meilisearch task is all or nothing, and nodes see only their own part of the documents. So everything a
+//! node could refuse is checked here, with Meilisearch's own words, before anything is sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use miroir_core::documents::{ContentRules, DocumentBatch, EmbedderRule, WriteMethod};
+use miroir_core::error::{ApiError, ErrorType};
+use miroir_core::placement::place;
+use miroir_core::settings::{
+    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings, to_node,
+};
+use miroir_store::IndexRecord;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, index_not_found};
+use crate::index::IndexView;
+use crate::write::operation::{Operation, Payload};
+use crate::write::positions::PendingWrites;
+
+/// A write as a client asked for it.
+pub enum WriteRequest {
+    /// Make an index.
+    CreateIndex {
+        /// Primary key, if named.
+        primary_key: Option<String>,
+    },
+    /// Change the primary key.
+    UpdateIndex {
+        /// New primary key, if named.
+        primary_key: Option<String>,
+    },
+    /// Drop the index.
+    DeleteIndex,
+    /// Change settings.
+    ChangeSettings {
+        /// Which of them.
+        route: SettingsRoute,
+        /// How.
+        method: SettingsMethod,
+        /// The body, untouched.
+        body: Option<Bytes>,
+    },
+    /// Add or update documents.
+    AddDocuments {
+        /// The documents.
+        batch: DocumentBatch,
+        /// Keep fields that are not given.
+        update: bool,
+        /// `?primaryKey=`.
+        primary_key: Option<String>,
+    },
+    /// Delete documents by id.
+    DeleteDocuments {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// Delete documents by filter.
+    DeleteByFilter {
+        /// The filter.
+        filter: Value,
+    },
+    /// Delete all documents.
+    ClearDocuments,
+}
+
+/// What a write amounts to.
+pub enum Prepared {
+    /// Nothing is sent; the task has ended as it begins.
+    Ended {
+        /// Meilisearch's `details`.
+        details: Value,
+        /// Why it failed; `None` when it succeeded without anything to do.
+        error: Option<ApiError>,
+    },
+    /// To be recorded and sent.
+    Send(Box<ToSend>),
+}
+
+/// A write that is ready to be recorded and sent.
+pub struct ToSend {
+    /// What is asked of the nodes.
+    pub operation: Operation,
+    /// Meilisearch's `details`.
+    pub details: Value,
+    /// The documents.
+    pub payload: Payload,
+    /// The index's record after the write; `None` when the write drops it.
+    pub record: Option<IndexRecord>,
+}
+
+impl WriteRequest {
+    /// Meilisearch's name for the kind of task.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateIndex { .. } => "indexCreation",
+            Self::UpdateIndex { .. } => "indexUpdate",
+            Self::DeleteIndex => "indexDeletion",
+            Self::ChangeSettings { .. } => "settingsUpdate",
+            Self::AddDocuments { .. } => "documentAdditionOrUpdate",
+            Self::DeleteDocuments { .. } | Self::DeleteByFilter { .. } | Self::ClearDocuments => {
+                "documentDeletion"
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Decides what a write amounts to. An `Err` is answered to the client at once, without a task.
+    pub(crate) async fn prepare(
+        &self,
+        uid: &str,
+        index: Option<&IndexView>,
+        pending: &PendingWrites,
+        request: WriteRequest,
+        now: &str,
+    ) -> Result<Prepared, ApiError> {
+        match request {
+            WriteRequest::CreateIndex { primary_key } => {
+                let details = json!({ "primaryKey": primary_key });
+                if index.is_some() {
+                    let message = format!("Index `{uid}` already exists.");
+                    let error =
+                        ApiError::new(409, "index_already_exists", ErrorType::InvalidRequest, message);
+                    return Ok(Prepared::Ended { details, error: Some(error) });
+                }
+                let record = IndexRecord { primary_key: primary_key.clone(), ..self.new_record(uid, now) };
+                let operation =
+                    Operation::CreateIndex { primary_key, settings: self.default_node_settings() };
+                Ok(send(operation, details, Payload::None, Some(record)))
+            }
+            WriteRequest::UpdateIndex { primary_key } => {
+                let details = json!({ "primaryKey": primary_key });
+                let Some(index) = index else { return Ok(missing(uid, details)) };
+                let Some(primary_key) = primary_key else {
+                    return Ok(Prepared::Ended { details, error: None });
+                };
+                if let Some(current) = &index.record.primary_key
+                    && self.may_have_documents(index, pending).await
+                {
+                    let message = format!("Index `{uid}`: Index already has a primary key: `{current}`.");
+                    let error = ApiError::bad_request("index_primary_key_already_exists", message);
+                    return Ok(Prepared::Ended { details, error: Some(error) });
+                }
+                let record = IndexRecord {
+                    primary_key: Some(primary_key.clone()),
+                    updated_at: now.to_owned(),
+                    ..index.record.clone()
+                };
+                Ok(send(Operation::UpdateIndex { primary_key }, details, Payload::None, Some(record)))
+            }
+            WriteRequest::DeleteIndex => {
+                let details = json!({ "deletedDocuments": null });
+                match index {
+                    None => Ok(missing(uid, details)),
+                    Some(_) => Ok(send(Operation::DeleteIndex, details, Payload::None, None)),
+                }
+            }
+            WriteRequest::ChangeSettings { route, method, body } => {
+                let change = SettingsChange { route, method, body: body.as_deref() };
+                self.prepare_settings(uid, index, &change, now)
+            }
+            WriteRequest::AddDocuments { batch, update, primary_key } => {
+                self.prepare_documents(uid, index, pending, batch, update, primary_key, now).await
+            }
+            WriteRequest::DeleteDocuments { ids } => {
+                let details =
+                    json!({ "providedIds": ids.len(), "deletedDocuments": null, "originalFilter": null });
+                Ok(existing(uid, index, Operation::DeleteDocuments { ids }, details, now))
+            }
+            WriteRequest::DeleteByFilter { filter } => {
+                let details = json!({
+                    "providedIds": 0, "deletedDocuments": null, "originalFilter": filter.to_string()
+                });
+                Ok(existing(uid, index, Operation::DeleteByFilter { filter }, details, now))
+            }
+            WriteRequest::ClearDocuments => {
+                let details = json!({ "providedIds": 0, "deletedDocuments": null, "originalFilter": null });
+                Ok(existing(uid, index, Operation::ClearDocuments, details, now))
+            }
+        }
+    }
+
+    fn prepare_settings(
+        &self,
+        uid: &str,
+        index: Option<&IndexView>,
+        change: &SettingsChange<'_>,
+        now: &str,
+    ) -> Result<Prepared, ApiError> {
+        let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
+        let context = SettingsContext {
+            overlay: &record.overlay,
+            user_settings: &record.settings,
+            node_version: self.fleet.oldest_version(),
+        };
+        let node_change = to_node(change, &context)?;
+        // A reset does not make an index.
+        if index.is_none() && change.method == SettingsMethod::Delete {
+            return Ok(missing(uid, node_change.details));
+        }
+        let create = index.is_none().then(|| self.default_node_settings());
+        let operation = Operation::ChangeSettings {
+            create,
+            method: method_name(node_change.method).to_owned(),
+            suffix: node_change.path_suffix,
+            body: node_change.body.map(|body| String::from_utf8_lossy(&body).into_owned()),
+        };
+        let record = IndexRecord { overlay: node_change.overlay, updated_at: now.to_owned(), ..record };
+        Ok(send(operation, node_change.details, Payload::None, Some(record)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, named where it is taken apart")]
+    async fn prepare_documents(
+        &self,
+        uid: &str,
+        index: Option<&IndexView>,
+        pending: &PendingWrites,
+        mut batch: DocumentBatch,
+        update: bool,
+        requested: Option<String>,
+        now: &str,
+    ) -> Result<Prepared, ApiError> {
+        let received = batch.received();
+        let failed = |error| {
+            let details = json!({ "receivedDocuments": received, "indexedDocuments": 0 });
+            Ok(Prepared::Ended { details, error: Some(error) })
+        };
+        let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
+        let primary_key = match batch.resolve_primary_key(record.primary_key.as_deref(), requested.as_deref())
+        {
+            Ok(primary_key) => primary_key,
+            Err(error) => return failed(error),
+        };
+        let mut record = IndexRecord { updated_at: now.to_owned(), ..record };
+        if let Some(primary_key) = &primary_key {
+            let rules = content_rules(uid, &record.settings, update);
+            if let Err(error) = batch.identify(primary_key, record.shards, &rules) {
+                return failed(error);
+            }
+            let known = match index {
+                None => Default::default(),
+                Some(index) => self
+                    .known_positions(index, primary_key, pending, batch.distinct_ids())
+                    .await
+                    .map_err(|error| unavailable(&error.to_string()))?,
+            };
+            if let Err(error) = batch.check_required_vectors(&rules, |id| !known.contains_key(id)) {
+                return failed(error);
+            }
+            record.next_position = batch.assign_positions(record.next_position, |id| known.get(id).copied());
+            record.primary_key = Some(primary_key.clone());
+        }
+        let details = json!({
+            "receivedDocuments": received,
+            "indexedDocuments": null,
+            "distinctDocuments": batch.distinct_len(),
+        });
+        let create = index.is_none().then(|| self.default_node_settings());
+        let operation = Operation::AddDocuments { create, update, primary_key };
+        Ok(send(operation, details, Payload::Batch(Arc::new(batch)), Some(record)))
+    }
+
+    /// A record for an index that is about to be made: placement over the nodes of every group.
+    pub(super) fn new_record(&self, uid: &str, now: &str) -> IndexRecord {
+        let shards = self.config.default_shards;
+        let mut placement = vec![Vec::new(); usize::from(shards)];
+        let groups: std::collections::BTreeSet<u32> =
+            self.config.nodes.iter().map(|node| node.replica_group).collect();
+        for group in groups {
+            let nodes: Vec<&str> = (self.config.nodes.iter())
+                .filter(|node| node.replica_group == group)
+                .map(|node| node.id.as_str())
+                .collect();
+            let placed = place(uid, shards, &nodes, self.config.replication_factor);
+            for (shard, chosen) in placement.iter_mut().zip(placed) {
+                shard.extend(
+                    chosen.into_iter().filter_map(|node| nodes.get(node)).map(|node| (*node).to_owned()),
+                );
+            }
+        }
+        IndexRecord {
+            uid: uid.to_owned(),
+            primary_key: None,
+            shards,
+            created_at: now.to_owned(),
+            updated_at: now.to_owned(),
+            next_position: 0,
+            settings: Value::Null,
+            overlay: Value::Null,
+            settings_version: 0,
+            settings_hash: String::new(),
+            placement,
+            placement_epoch: 0,
+        }
+    }
+
+    fn default_node_settings(&self) -> Value {
+        default_node_settings(self.fleet.oldest_version())
+    }
+
+    async fn may_have_documents(&self, index: &IndexView, pending: &PendingWrites) -> bool {
+        if index.record.next_position == 0 {
+            return false;
+        }
+        pending.len() > 0 || self.count_documents(index).await.map_or(true, |documents| documents > 0)
+    }
+}
+
+/// What the settings ask of documents.
+fn content_rules(uid: &str, settings: &Value, update: bool) -> ContentRules {
+    let names_geo = |list: &str| {
+        let entries = settings.get(list).and_then(Value::as_array);
+        entries.into_iter().flatten().any(|entry| match entry.get("attributePatterns") {
+            None => entry == "_geo",
+            Some(patterns) => {
+                patterns.as_array().is_some_and(|all| all.iter().any(|pattern| pattern == "_geo"))
+            }
+        })
+    };
+    let embedders = settings.get("embedders").and_then(Value::as_object).into_iter().flatten();
+    let rule = |(name, embedder): (&String, &Value)| EmbedderRule {
+        name: name.clone(),
+        dimensions: embedder.get("dimensions").and_then(Value::as_u64).map(|dimensions| dimensions as usize),
+        user_provided: embedder.get("source").is_some_and(|source| source == "userProvided"),
+    };
+    ContentRules {
+        index_uid: uid.to_owned(),
+        method: if update { WriteMethod::Update } else { WriteMethod::Replace },
+        geo: names_geo("filterableAttributes") || names_geo("sortableAttributes"),
+        embedders: embedders.map(rule).collect(),
+    }
+}
+
+fn method_name(method: SettingsMethod) -> &'static str {
+    match method {
+        SettingsMethod::Patch => "PATCH",
+        SettingsMethod::Put => "PUT",
+        SettingsMethod::Delete => "DELETE",
+        SettingsMethod::Post => "POST",
+    }
+}
+
+fn send(operation: Operation, details: Value, payload: Payload, record: Option<IndexRecord>) -> Prepared {
+    Prepared::Send(Box::new(ToSend { operation, details, payload, record }))
+}
+
+fn missing(uid: &str, details: Value) -> Prepared {
+    Prepared::Ended { details, error: Some(index_not_found(uid)) }
+}
+
+fn existing(
+    uid: &str,
+    index: Option<&IndexView>,
+    operation: Operation,
+    mut details: Value,
+    now: &str,
+) -> Prepared {
+    match index {
+        None => {
+            if let Some(details) = details.as_object_mut() {
+                details.insert("deletedDocuments".to_owned(), json!(0));
+            }
+            missing(uid, details)
+        }
+        Some(index) => {
+            let record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
+            send(operation, details, Payload::None, Some(record))
+        }
+    }
+}
+
+/// A write that cannot be carried out now because of the nodes.
+pub fn unavailable(reason: &str) -> ApiError {
+    let message =
+        format!("The write was not accepted: {reason}. Nothing was acknowledged; send it again later.");
+    ApiError::new(503, "miroir_no_quorum", ErrorType::Internal, message)
+}

@@ -1,0 +1,133 @@
+//! Statements on tasks, except listing them.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::failure::{Failure, damaged};
+use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
+use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid};
+
+pub(super) fn read_record(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
+    let status = row.get_ref("status")?.as_str()?;
+    let json = |column: &str| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);
+    let time = |column: &str| row.get::<_, Option<i64>>(column)?.map(to_rfc3339).transpose();
+    Ok(TaskRecord {
+        uid: from_column(row.get("uid")?)?,
+        index_uid: row.get("index_uid")?,
+        kind: row.get("kind")?,
+        status: TaskStatus::parse(status).ok_or_else(|| damaged(status))?,
+        details: from_json(row.get_ref("details")?.as_str()?)?,
+        error: json("error")?.map(from_json).transpose()?,
+        canceled_by: row.get::<_, Option<i64>>("canceled_by")?.map(from_column).transpose()?,
+        enqueued_at: to_rfc3339(row.get("enqueued_at")?)?,
+        started_at: time("started_at")?,
+        finished_at: time("finished_at")?,
+        node_tasks: json("node_tasks")?.map(from_json).transpose()?.unwrap_or_default(),
+    })
+}
+
+pub(super) fn insert(connection: &Connection, task: &NewTask) -> Result<TaskUid, Failure> {
+    // A counter of its own, because the uid of a deleted task must not come back.
+    let uid: i64 = connection
+        .prepare_cached("UPDATE next_task SET uid = uid + 1 RETURNING uid - 1")?
+        .query_row([], |row| row.get(0))?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO tasks (uid, index_uid, kind, status, enqueued_at, details) \
+         VALUES (:uid, :index_uid, :kind, 'enqueued', :enqueued_at, :details)",
+    )?;
+    statement.execute(named_params! {
+        ":uid": uid,
+        ":index_uid": task.index_uid,
+        ":kind": task.kind,
+        ":enqueued_at": to_nanoseconds(&task.enqueued_at)?,
+        ":details": to_json(&task.details)?,
+    })?;
+    let uid = from_column(uid)?;
+    if let Some(outcome) = &task.outcome {
+        finish(connection, uid, outcome)?;
+    }
+    Ok(uid)
+}
+
+pub(super) fn set_node_tasks(
+    connection: &Connection,
+    uid: TaskUid,
+    node_tasks: &[NodeTask],
+) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached("UPDATE tasks SET node_tasks = ?2 WHERE uid = ?1")?;
+    if statement.execute(params![to_column(uid)?, to_json(&node_tasks)?])? == 0 {
+        return Err(StoreError::UnknownTask(uid).into());
+    }
+    Ok(())
+}
+
+pub(super) fn set_processing(
+    connection: &Connection,
+    uids: &[TaskUid],
+    started_at: &str,
+) -> Result<(), Failure> {
+    let started_at = to_nanoseconds(started_at)?;
+    let mut statement = connection.prepare_cached(
+        "UPDATE tasks SET status = 'processing', started_at = ?2 WHERE uid = ?1 AND status = 'enqueued'",
+    )?;
+    for uid in uids {
+        statement.execute(params![to_column(*uid)?, started_at])?;
+    }
+    Ok(())
+}
+
+/// Ends a task; `false` when it had ended before.
+pub(super) fn finish(connection: &Connection, uid: TaskUid, outcome: &TaskOutcome) -> Result<bool, Failure> {
+    if !outcome.status.is_finished() {
+        let message = format!("a task does not end as {}", outcome.status.as_str());
+        return Err(StoreError::Invalid(message).into());
+    }
+    let mut statement = connection.prepare_cached(
+        "UPDATE tasks SET status = :status, error = :error, details = coalesce(:details, details), \
+         canceled_by = :canceled_by, started_at = coalesce(:started_at, started_at), \
+         finished_at = :finished_at, node_tasks = NULL \
+         WHERE uid = :uid AND status IN ('enqueued', 'processing')",
+    )?;
+    let changed = statement.execute(named_params! {
+        ":uid": to_column(uid)?,
+        ":status": outcome.status.as_str(),
+        ":error": outcome.error.as_ref().map(to_json).transpose()?,
+        ":details": outcome.details.as_ref().map(to_json).transpose()?,
+        ":canceled_by": outcome.canceled_by.map(to_column).transpose()?,
+        ":started_at": outcome.started_at.as_deref().map(to_nanoseconds).transpose()?,
+        ":finished_at": to_nanoseconds(&outcome.finished_at)?,
+    })?;
+    if changed == 0 && load(connection, uid)?.is_none() {
+        return Err(StoreError::UnknownTask(uid).into());
+    }
+    Ok(changed != 0)
+}
+
+pub(super) fn load(connection: &Connection, uid: TaskUid) -> Result<Option<TaskRecord>, Failure> {
+    // No task has a number that SQLite cannot hold.
+    let Ok(uid) = to_column(uid) else { return Ok(None) };
+    let mut statement = connection.prepare_cached("SELECT * FROM tasks WHERE uid = ?1")?;
+    Ok(statement.query_row([uid], read_record).optional()?)
+}
+
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<TaskRecord>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid")?;
+    let tasks = statement.query_map([], read_record)?.collect::<Result<_, _>>()?;
+    Ok(tasks)
+}
+
+/// Forgets finished tasks and returns those forgotten.
+pub(super) fn delete(connection: &Connection, uids: &[TaskUid]) -> Result<Vec<TaskUid>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM tasks WHERE uid = ?1 AND status NOT IN ('enqueued', 'processing') \
+         AND uid NOT IN (SELECT task_uid FROM intents)",
+    )?;
+    let mut deleted = Vec::new();
+    for uid in uids {
+        let Ok(column) = to_column(*uid) else { continue };
+        if statement.execute([column])? != 0 {
+            deleted.push(*uid);
+        }
+    }
+    Ok(deleted)
+}

@@ -1,0 +1,273 @@
+//! The conformance suite for SQLite, and what only concerns a file on a disk.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use miroir_core::shard::ShardId;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::{TestBackend, conformance_tests, intent, new_task, outcome, stored_payload};
+use crate::{Payload, TaskStatus};
+
+struct OneFile(TempDir);
+
+impl OneFile {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("miroir.db")
+    }
+}
+
+#[async_trait]
+impl TestBackend for OneFile {
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(SqliteStore::open(&self.path())?))
+    }
+}
+
+conformance_tests!(OneFile::new());
+
+#[tokio::test]
+async fn a_second_store_on_the_same_file_is_refused() {
+    let file = OneFile::new();
+    let first = SqliteStore::open(&file.path()).unwrap();
+    let alias = file.0.path().join("alias.db");
+    std::os::unix::fs::symlink(file.path(), &alias).unwrap();
+    for path in [file.path(), alias] {
+        let refused = SqliteStore::open(&path).err().unwrap();
+        assert_eq!(refused, StoreError::Locked { path });
+        assert!(refused.to_string().contains("in use by another process"));
+    }
+    first.begin(new_task("a"), None).await.unwrap();
+    drop(first);
+    assert!(SqliteStore::open(&file.path()).is_ok());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_leaves_the_store_usable() {
+    let file = OneFile::new();
+    let store = SqliteStore::open(&file.path()).unwrap();
+    let before = store.begin(new_task("a"), Some(intent(vec![(0, vec![7; 100])]))).await.unwrap();
+    let limit = |pages: u32| {
+        store.writer.write(move |connection| {
+            Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        })
+    };
+    limit(200).await.unwrap();
+    let full = StoreError::Full { path: file.path() };
+    let large = store.begin(new_task("a"), Some(intent(vec![(1, vec![1; 8 << 20])])));
+    assert_eq!(large.await, Err(full.clone()));
+    assert!(full.to_string().contains("free some space"));
+
+    // What was there still is, small writes work, and so does the large one once there is room.
+    assert_eq!(stored_payload(&store, before).await.0[&ShardId(0)], vec![7; 100]);
+    assert_eq!(store.begin(new_task("a"), None).await.unwrap(), before + 1);
+    limit(100_000).await.unwrap();
+    let uid = store.begin(new_task("a"), Some(intent(vec![(1, vec![1; 8 << 20])]))).await.unwrap();
+    assert_eq!(stored_payload(&store, uid).await.0[&ShardId(1)].len(), 8 << 20);
+}
+
+#[tokio::test]
+async fn writes_of_one_commit_survive_a_full_disk_or_are_told() {
+    let file = OneFile::new();
+    let store = Arc::new(SqliteStore::open(&file.path()).unwrap());
+    let narrow = |connection: &Connection| {
+        Ok(connection.pragma_update_and_check(None, "max_page_count", 200, |_| Ok(()))?)
+    };
+    store.writer.write(narrow).await.unwrap();
+    let calls: Vec<_> = (0..40)
+        .map(|count| {
+            let store = Arc::clone(&store);
+            let large = (count % 10 == 5).then(|| intent(vec![(0, vec![1; 4 << 20])]));
+            tokio::spawn(async move { store.begin(new_task("a"), large).await })
+        })
+        .collect();
+    let mut acknowledged = Vec::new();
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(uid) => acknowledged.push(uid),
+            Err(error) => assert_eq!(error, StoreError::Full { path: file.path() }),
+        }
+    }
+    acknowledged.sort_unstable();
+    let page = store.tasks(TaskQuery { reverse: true, ..TaskQuery::default() }).await.unwrap();
+    assert_eq!(page.tasks.iter().map(|task| task.uid).collect::<Vec<_>>(), acknowledged);
+    assert!(acknowledged.len() <= 36, "the large ones do not fit");
+}
+
+#[tokio::test]
+async fn a_write_to_a_file_that_became_read_only_is_said() {
+    let file = OneFile::new();
+    let store = SqliteStore::open(&file.path()).unwrap();
+    let forbid = |connection: &Connection| Ok(connection.pragma_update(None, "query_only", true)?);
+    // The commit that carries the pragma is itself refused or not; what counts is the next write.
+    let _ = store.writer.write(forbid).await;
+    let refused = store.put_meta("key", "value").await;
+    assert_eq!(refused, Err(StoreError::ReadOnly { path: file.path() }));
+}
+
+#[test]
+fn a_read_only_file_is_refused() {
+    let file = OneFile::new();
+    drop(SqliteStore::open(&file.path()).unwrap());
+    let mut permissions = std::fs::metadata(file.path()).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(file.path(), permissions).unwrap();
+    if OpenOptions::new().write(true).open(file.path()).is_ok() {
+        return; // root may write anything: nothing to see here
+    }
+    let refused = SqliteStore::open(&file.path()).err();
+    assert_eq!(refused, Some(StoreError::ReadOnly { path: file.path() }));
+}
+
+#[test]
+fn files_that_are_not_ours_are_refused_and_left_alone() {
+    let file = OneFile::new();
+    std::fs::write(file.path(), "This is a diary and not a database. ".repeat(100)).unwrap();
+    let refused = SqliteStore::open(&file.path()).err();
+    assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "{refused:?}");
+    assert!(std::fs::read_to_string(file.path()).unwrap().starts_with("This is a diary"));
+
+    let file = OneFile::new();
+    let foreign = Connection::open(file.path()).unwrap();
+    foreign.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
+    drop(foreign);
+    let refused = SqliteStore::open(&file.path()).err();
+    assert_eq!(refused, Some(StoreError::Foreign { path: file.path() }));
+
+    let missing = file.0.path().join("no such directory").join("miroir.db");
+    let refused = SqliteStore::open(&missing).err();
+    assert!(matches!(refused, Some(StoreError::CannotOpen { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let file = OneFile::new();
+    drop(SqliteStore::open(&file.path()).unwrap());
+    let connection = Connection::open(file.path()).unwrap();
+    connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    drop(connection);
+    let refused = SqliteStore::open(&file.path()).err();
+    let found = schema::VERSION + 1;
+    assert_eq!(refused, Some(StoreError::NewerSchema { path: file.path(), found, known: schema::VERSION }));
+}
+
+#[tokio::test]
+async fn damage_is_said() {
+    let file = OneFile::new();
+    let store = SqliteStore::open(&file.path()).unwrap();
+    store.begin(new_task("a"), None).await.unwrap();
+    let break_it = |connection: &Connection| {
+        Ok(connection.execute("UPDATE tasks SET details = '{', status = 'resting'", [])?)
+    };
+    store.writer.write(break_it).await.unwrap();
+    let refused = store.task(0).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+}
+
+/// Resident memory of this process, at its highest.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn a_large_payload_is_never_in_memory_as_a_whole() {
+    let file = OneFile::new();
+    let store = SqliteStore::open(&file.path()).unwrap();
+    let before = peak_memory();
+    let chunks = (0..1600_u32)
+        .map(|count| Ok((ShardId((count % 64) as u16), Bytes::from(vec![count as u8; 128 << 10]))));
+    let payload: Payload = Box::new(chunks);
+    let intent = Intent { operation: json!({}), payload, index_changes: vec![] };
+    let uid = store.begin(new_task("a"), Some(intent)).await.unwrap();
+    let (mut after, mut total) = (None, 0);
+    while let Some(chunk) = store.intent_payload(uid, after).await.unwrap() {
+        after = Some(chunk.seq);
+        total += chunk.bytes.len();
+    }
+    assert_eq!(total, 200 << 20);
+    let grown = peak_memory().saturating_sub(before);
+    // Other tests of this process may grow it as well, but not by as much as the payload.
+    assert!(grown < 120 << 20, "memory grew by {} MiB", grown >> 20);
+
+    store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+    let size = std::fs::metadata(file.path()).unwrap().len();
+    let again = (0..800_u32).map(|_| Ok((ShardId(0), Bytes::from(vec![1; 128 << 10]))));
+    let intent = Intent { operation: json!({}), payload: Box::new(again), index_changes: vec![] };
+    store.begin(new_task("a"), Some(intent)).await.unwrap();
+    drop(store);
+    let size_again = std::fs::metadata(file.path()).unwrap().len();
+    assert!(size_again <= size.max(210 << 20), "room is not used again: {size} then {size_again}");
+}
+
+const VICTIM_FILE: &str = "MIROIR_STORE_TEST_VICTIM_FILE";
+
+/// Not a test of its own: the process that `acknowledged_writes_survive_a_kill` kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim() {
+    let Ok(path) = std::env::var(VICTIM_FILE) else { return };
+    let store = SqliteStore::open(Path::new(&path)).unwrap();
+    let write = || async {
+        loop {
+            let chunks = (0..3).map(|shard| (shard, vec![shard as u8; 40_000])).collect();
+            let uid = store.begin(new_task("a"), Some(intent(chunks))).await.unwrap();
+            println!("begun {uid}");
+            if uid % 2 == 0 {
+                store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+                println!("abandoned {uid}");
+            }
+        }
+    };
+    tokio::join!(write(), write(), write(), write());
+}
+
+#[tokio::test]
+async fn acknowledged_writes_survive_a_kill() {
+    for delay in [60, 110, 170] {
+        let file = OneFile::new();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sqlite::tests::victim", "--nocapture"])
+            .env(VICTIM_FILE, file.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let first = lines.find(|line| line.starts_with("begun")).unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let store = SqliteStore::open(&file.path()).unwrap();
+        let page = store.tasks(TaskQuery { reverse: true, ..TaskQuery::default() }).await.unwrap();
+        assert!(page.tasks.iter().map(|task| task.uid).eq(0..page.total), "a uid is missing");
+        let open = store.open_intents().await.unwrap();
+        for (task, _) in &open {
+            let (shards, _) = stored_payload(&store, task.uid).await;
+            assert_eq!(shards.len(), 3, "the payload of {} is not whole", task.uid);
+            assert!(shards.values().all(|bytes| bytes.len() == 40_000));
+        }
+        let is_open = |uid: u64| open.iter().any(|(task, _)| task.uid == uid);
+        let mut seen = 0;
+        for line in std::iter::once(first).chain(lines) {
+            let Some((what, uid)) = line.split_once(' ') else { continue };
+            let Ok(uid) = uid.parse::<u64>() else { continue };
+            assert!(uid < page.total, "acknowledged task {uid} is lost");
+            match what {
+                "begun" if uid % 2 == 1 => assert!(is_open(uid), "the intent of {uid} is lost"),
+                "abandoned" => assert!(!is_open(uid), "the intent of {uid} came back"),
+                _ => continue,
+            }
+            seen += 1;
+        }
+        assert!(seen > 3, "the victim did too little before it died: {seen}");
+    }
+}
