@@ -27,9 +27,9 @@ pub struct DevArguments {
     /// How many Meilisearch nodes to start.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=32))]
     nodes: u16,
-    /// How many copies of each shard to keep.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=32))]
-    replication_factor: u16,
+    /// How many copies of each shard to keep [default: 2, or 1 when there is one node].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=32))]
+    replication_factor: Option<u16>,
     /// The port Miroir listens on, on 127.0.0.1. Nodes take free ports.
     #[arg(long, default_value_t = 7700)]
     port: u16,
@@ -47,16 +47,28 @@ pub struct DevArguments {
     master_key: Option<String>,
 }
 
+impl DevArguments {
+    fn copies(&self) -> u16 {
+        self.replication_factor.unwrap_or(self.nodes.min(2))
+    }
+
+    /// The key clients present; an empty one is none.
+    fn master_key(&self) -> Option<Secret> {
+        self.master_key.as_ref().filter(|key| !key.is_empty()).map(Secret::new)
+    }
+}
+
 /// How long Miroir itself may take to be ready to serve.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the cluster until a stop signal.
 pub async fn dev(arguments: DevArguments) -> Result<(), Failure> {
-    if arguments.replication_factor > arguments.nodes {
+    let replication_factor = arguments.copies();
+    if replication_factor > arguments.nodes {
         return Err(Failure::new(format!(
-            "{} copies of each shard need as many nodes, and there are {}; raise --nodes or lower \
-             --replication-factor",
-            arguments.replication_factor, arguments.nodes
+            "{replication_factor} copies of each shard need as many nodes, and there are {}; raise --nodes or \
+             lower --replication-factor",
+            arguments.nodes
         )));
     }
     let meilisearch = binary::find(arguments.meilisearch.as_deref())?;
@@ -113,11 +125,11 @@ async fn serve(
 
     let config = Config {
         bind: ([127, 0, 0, 1], arguments.port).into(),
-        master_key: arguments.master_key.as_ref().filter(|key| !key.is_empty()).map(Secret::new),
+        master_key: arguments.master_key(),
         node_master_key: Some(directory.node_key()),
-        admin_api_key: arguments.master_key.as_ref().filter(|key| !key.is_empty()).map(Secret::new),
+        admin_api_key: arguments.master_key(),
         default_shards: arguments.shards,
-        replication_factor: usize::from(arguments.replication_factor),
+        replication_factor: usize::from(arguments.copies()),
         min_write_acks: 1,
         nodes: nodes
             .iter()
@@ -164,10 +176,10 @@ fn announce(arguments: &DevArguments, nodes: &[DevNode], url: &str) {
         .collect();
     println!("\n{}", table::render(&["node", "address", "process", "log"], &rows));
     println!("  Miroir:       {url}");
-    println!("  new indexes:  {} shards, {} copies of each", arguments.shards, arguments.replication_factor);
+    println!("  new indexes:  {} shards, {} copies of each", arguments.shards, arguments.copies());
     println!(
         "  key:          {}\n",
-        if arguments.master_key.as_ref().is_some_and(|key| !key.is_empty()) {
+        if arguments.master_key().is_some() {
             "the one you gave"
         } else {
             "none needed (do not expose this port)"
