@@ -36,11 +36,20 @@ struct ErrorBody {
 impl Client {
     /// Prepares to talk to `target`.
     pub fn new(target: &Target) -> Result<Self, Failure> {
+        Self::with_key(target, None)
+    }
+
+    /// [`Client::new`] with another key than the target's, if given.
+    pub fn with_key(target: &Target, key: Option<&str>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(300))
             .build()
             .map_err(|error| Failure::new(format!("cannot prepare to talk HTTP: {error}")))?;
-        Ok(Self { http, url: target.url.trim_end_matches('/').to_owned(), api_key: target.api_key.clone() })
+        Ok(Self {
+            http,
+            url: target.url.trim_end_matches('/').to_owned(),
+            api_key: key.map(ToOwned::to_owned).or_else(|| target.api_key.clone()),
+        })
     }
 
     /// A request to a path under the URL, with the key.

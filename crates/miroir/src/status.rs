@@ -12,6 +12,9 @@ use crate::table;
 pub struct StatusArguments {
     #[command(flatten)]
     target: Target,
+    /// The key to Miroir's own routes [default: the API key].
+    #[arg(long, env = "MIROIR_ADMIN_API_KEY", hide_env_values = true, value_name = "KEY")]
+    admin_key: Option<String>,
     /// Also list where each shard is.
     #[arg(long)]
     shards: bool,
@@ -77,8 +80,9 @@ struct IndexStats {
 /// Prints the state of a running Miroir.
 pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
     let client = Client::new(&arguments.target)?;
-    let topology: Topology = client.get("/_miroir/topology").await?;
-    let shards: Shards = client.get("/_miroir/shards").await?;
+    let operator = Client::with_key(&arguments.target, arguments.admin_key.as_deref())?;
+    let topology: Topology = operator.get("/_miroir/topology").await?;
+    let shards: Shards = operator.get("/_miroir/shards").await?;
     print!("{}", render_topology(&topology));
     for index in &shards.indexes {
         let stats: IndexStats = client.get(&format!("/indexes/{}/stats", index.uid)).await?;

@@ -99,7 +99,7 @@ impl DataDirectory {
         let mut listeners = Vec::new();
         let mut ports = Vec::new();
         for position in 0..count {
-            let last = self.remembered.ports.get(position).copied().filter(|port| *port != miroir_port);
+            let last = self.remembered.ports.get(position).copied();
             let (port, listener) = free_port(last, miroir_port)
                 .map_err(|error| Failure::new(format!("no free port on 127.0.0.1 for a node: {error}")))?;
             ports.push(port);
@@ -145,20 +145,18 @@ fn node_id(position: usize) -> String {
     format!("meili-{position}")
 }
 
-/// A port nobody listens on: the wanted one if possible. The listener keeps it taken.
-fn free_port(wanted: Option<u16>, never: u16) -> std::io::Result<(u16, TcpListener)> {
-    if let Some(port) = wanted
-        && let Ok(listener) = TcpListener::bind(("127.0.0.1", port))
-    {
-        return Ok((port, listener));
-    }
-    loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let port = listener.local_addr()?.port();
-        if port != never {
+/// A port nobody listens on: the one of the last start if possible, else one of the next after Miroir's own. The
+/// listener keeps it taken. The kernel is asked for a port only at last: it gives those that outgoing connections
+/// use too, and a node that dies could find its port used when it is restarted.
+fn free_port(last: Option<u16>, miroir_port: u16) -> std::io::Result<(u16, TcpListener)> {
+    let after_miroir = miroir_port.saturating_add(1)..=miroir_port.saturating_add(1_000);
+    for port in last.into_iter().chain(after_miroir).filter(|port| *port != miroir_port) {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return Ok((port, listener));
         }
     }
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    Ok((listener.local_addr()?.port(), listener))
 }
 
 fn random_key() -> std::io::Result<String> {
@@ -171,14 +169,20 @@ fn random_key() -> std::io::Result<String> {
 mod tests {
     use super::*;
 
+    /// Ports that no other test, of this run or of another at the same time, looks at.
+    fn ports_from(test: u16) -> u16 {
+        10_000 + test * 5_000 + u16::try_from(std::process::id() % 250).unwrap() * 20
+    }
+
     #[test]
     fn the_next_start_finds_ports_and_key_again() {
+        let port = ports_from(0);
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("cluster");
         let meilisearch = Path::new("/bin/true");
         let mut first = DataDirectory::open(&path).unwrap();
         let addresses = |nodes: Vec<DevNode>| nodes.iter().map(DevNode::address).collect::<Vec<_>>();
-        let before = addresses(first.nodes(3, 7700, meilisearch).unwrap());
+        let before = addresses(first.nodes(3, port, meilisearch).unwrap());
         let key = first.node_key();
 
         let refusal = DataDirectory::open(&path).unwrap_err().to_string();
@@ -187,20 +191,20 @@ mod tests {
 
         let mut second = DataDirectory::open(&path).unwrap();
         assert_eq!(second.node_key(), key);
-        assert_eq!(addresses(second.nodes(3, 7700, meilisearch).unwrap()), before);
-        let refusal = second.nodes(2, 7700, meilisearch).unwrap_err().to_string();
+        assert_eq!(addresses(second.nodes(3, port, meilisearch).unwrap()), before);
+        let refusal = second.nodes(2, port, meilisearch).unwrap_err().to_string();
         assert!(refusal.contains("--nodes 3"), "{refusal}");
-        assert_eq!(addresses(second.nodes(4, 7700, meilisearch).unwrap())[..3], before);
+        assert_eq!(addresses(second.nodes(4, port, meilisearch).unwrap())[..3], before);
     }
 
     #[test]
     fn a_port_taken_by_somebody_else_is_replaced() {
         let parent = tempfile::tempdir().unwrap();
         let mut directory = DataDirectory::open(parent.path()).unwrap();
-        directory.nodes(1, 7700, Path::new("/bin/true")).unwrap();
+        directory.nodes(1, ports_from(1), Path::new("/bin/true")).unwrap();
         let port = directory.remembered.ports[0];
         let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        directory.nodes(1, 7700, Path::new("/bin/true")).unwrap();
+        directory.nodes(1, ports_from(1), Path::new("/bin/true")).unwrap();
         assert_ne!(directory.remembered.ports[0], port);
     }
 }

@@ -30,7 +30,7 @@ pub struct DevArguments {
     /// How many copies of each shard to keep [default: 2, or 1 when there is one node].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=32))]
     replication_factor: Option<u16>,
-    /// The port Miroir listens on, on 127.0.0.1. Nodes take free ports.
+    /// The port Miroir listens on, on 127.0.0.1. Nodes take free ports after it.
     #[arg(long, default_value_t = 7700)]
     port: u16,
     /// Where the data, the logs and the nodes' ports are kept.
