@@ -427,6 +427,20 @@ mod tests {
         })
     }
 
+    /// How many of the nodes of a cover could be asked for all they hold at once, by trying all sets of them.
+    fn most_unfiltered(cover: &Cover, readable: &[Vec<usize>], held: &[Vec<usize>]) -> usize {
+        let is_possible = |set: u32| {
+            let asked = |node| cover.parts.iter().position(|part| part.node == node);
+            let in_set = |node: &&usize| asked(**node).is_some_and(|part| set >> part & 1 == 1);
+            held.iter().zip(readable).all(|(held, readable)| {
+                let takers: Vec<&usize> = held.iter().filter(in_set).collect();
+                takers.len() <= 1 && takers.iter().all(|node| readable.contains(node))
+            })
+        };
+        let sets = 0u32..1 << cover.parts.len();
+        sets.filter(|set| is_possible(*set)).map(|set| set.count_ones() as usize).max().unwrap_or(0)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -439,6 +453,8 @@ mod tests {
             prop_assert!(covers.iter().all(|cover| cover.parts.len() == fewest));
             for (at, cover) in covers.iter().enumerate() {
                 prop_assert!(!covers[..at].contains(cover), "listed twice");
+                let whole = cover.parts.iter().filter(|part| part.whole).count();
+                prop_assert_eq!(whole, most_unfiltered(cover, &readable, &held));
             }
         }
 
