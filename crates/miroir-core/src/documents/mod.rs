@@ -10,6 +10,7 @@
 //!
 //! The body is kept as received; a document costs about 40 bytes on top of it, plus the text of its id.
 
+pub mod browse;
 mod content;
 mod csv;
 mod delete;
@@ -18,6 +19,7 @@ mod format;
 mod json;
 mod primary_key;
 mod stamp;
+mod strip;
 mod vectors;
 
 use std::collections::{BTreeMap, HashMap};
