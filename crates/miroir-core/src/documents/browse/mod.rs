@@ -198,7 +198,8 @@ impl BrowsePlan {
             order::collect_candidates(page, &content.results, &self.rules, &mut candidates)
                 .map_err(|error| unreadable_answer(&error))?;
         }
-        sort_candidates(&mut candidates, &self.rules);
+        let total = pages.iter().map(|page| page.total).sum();
+        sort_candidates(&mut candidates, &self.rules, total);
         Ok(candidates)
     }
 

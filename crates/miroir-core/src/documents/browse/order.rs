@@ -5,7 +5,8 @@
 //! last both ways. A document with both numbers and strings is listed twice by Meilisearch, once among each,
 //! and so it is here: a node's page says which of its occurrences are there.
 //!
-//! `_geoPoint` orders by distance. Documents within a metre of the first of a group are equally far.
+//! `_geoPoint` orders by distance. Documents within a metre of the first of a group are equally far, and which
+//! one is first depends on how many there are: below a thousand, Meilisearch compares whole metres.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ const LONGEST_COMPARED: usize = 468;
 const GEO_MARGIN: f64 = 1.0;
 /// Most documents that can be equally far.
 const GEO_GROUP: usize = 1000;
+/// From how many documents on Meilisearch compares distances exactly.
+const GEO_EXACT_FROM: u64 = 1000;
 /// Mean radius of the Earth, in metres.
 const EARTH_RADIUS: f64 = 6_371_000.0;
 
@@ -232,19 +235,29 @@ fn distance(from: &[f64; 2], to: &[f64; 2]) -> f64 {
     (metres * 1000.0).round() / 1000.0
 }
 
-/// Puts candidates in order.
-pub(super) fn sort_candidates(candidates: &mut [Candidate], rules: &[SortRule]) {
-    sort_from_rule(candidates, rules, 0);
+/// Puts candidates in order. `total` is how many documents there are, on this page or not.
+pub(super) fn sort_candidates(candidates: &mut [Candidate], rules: &[SortRule], total: u64) {
+    sort_from_rule(candidates, rules, 0, total);
 }
 
 /// Orders by one rule, then each group of equals by the rules that follow.
-fn sort_from_rule(candidates: &mut [Candidate], rules: &[SortRule], depth: usize) {
-    let Some(rule) = rules.get(depth) else {
-        candidates.sort_by(|left, right| left.position.cmp(&right.position));
-        return;
-    };
+fn sort_from_rule(candidates: &mut [Candidate], rules: &[SortRule], depth: usize, total: u64) {
+    // The order Meilisearch finds documents in: it matters to distances, and is the last criterion.
+    candidates.sort_by(|left, right| left.position.cmp(&right.position));
+    let Some(rule) = rules.get(depth) else { return };
     let key = |candidate: &Candidate| candidate.keys.get(depth).cloned().unwrap_or(Key::Missing);
-    candidates.sort_by_cached_key(|candidate| DirectedKey { rule, key: key(candidate) });
+    let whole_metres = total < GEO_EXACT_FROM;
+    if matches!(rule.by, SortBy::DistanceTo(_)) && !rule.ascending {
+        // Meilisearch reads its ascending list backwards.
+        candidates.reverse();
+    }
+    candidates.sort_by_cached_key(|candidate| {
+        let key = match key(candidate) {
+            Key::Distance(metres) if whole_metres => Key::Distance(metres.trunc()),
+            key => key,
+        };
+        DirectedKey { rule, key }
+    });
     let mut rest = candidates;
     while let Some(first) = rest.first() {
         let first = key(first);
@@ -252,7 +265,8 @@ fn sort_from_rule(candidates: &mut [Candidate], rules: &[SortRule], depth: usize
         let length = if matches!(first, Key::Distance(_)) { equals.min(GEO_GROUP) } else { equals };
         let (group, others) = rest.split_at_mut(length.max(1));
         if group.len() > 1 {
-            sort_from_rule(group, rules, depth + 1);
+            let size = group.len() as u64;
+            sort_from_rule(group, rules, depth + 1, size);
         }
         rest = others;
     }
