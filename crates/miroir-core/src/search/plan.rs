@@ -148,7 +148,10 @@ impl SearchPlan {
         if self.needs_scores() {
             changes.set("showRankingScore", "true");
         }
-        self.ask_from_the_first(&mut changes, if self.count == 0 { 0 } else { self.reach() });
+        // A search for no hits is answered without ranking any, which shows in the total; but not a hybrid one.
+        let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
+        let wanted = if self.count == 0 && !is_hybrid { 0 } else { self.reach() };
+        self.ask_from_the_first(&mut changes, wanted);
         match self.kind {
             SearchKind::Hybrid { .. } => ["0.0", NEARLY_SEMANTIC]
                 .map(|ratio| {
