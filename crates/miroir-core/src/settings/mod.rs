@@ -21,6 +21,7 @@ mod tests;
 use serde_json::{Map, Value, json};
 
 pub use self::hash::canonical_hash;
+pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::default_ranking_rules;
 pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;
