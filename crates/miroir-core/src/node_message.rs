@@ -92,19 +92,20 @@ fn rewrite_list(code: &str, message: &str, displayed: Option<&[String]>) -> Opti
 /// Lowers the numbers of the rules of `filterableAttributes`, in messages about them.
 fn renumber_rules(code: &str, message: &str) -> Option<String> {
     if message.contains("filterableAttributes") && message.contains("rule #") {
-        return Some(lower_numbers(message, "rule #"));
+        return Some(lower_numbers(message, "rule #", usize::MAX));
     }
     // A setting of the wrong type is pointed at: `.filterableAttributes[2]`, or `[2]` on its own route.
     if code != "invalid_settings_filterable_attributes" {
         return None;
     }
     let in_whole = "`.filterableAttributes[";
-    Some(lower_numbers(message, if message.contains(in_whole) { in_whole } else { "at `[" }))
+    // What was found instead may follow, and may be a list as well.
+    Some(lower_numbers(message, if message.contains(in_whole) { in_whole } else { "`[" }, 1))
 }
 
-/// Lowers every number that follows `introduction` by the number of rules that are Miroir's.
-fn lower_numbers(message: &str, introduction: &str) -> String {
-    let mut pieces = message.split(introduction);
+/// Lowers the first numbers that follow `introduction`, at most `limit`, by the number of rules that are Miroir's.
+fn lower_numbers(message: &str, introduction: &str, limit: usize) -> String {
+    let mut pieces = message.splitn(limit.saturating_add(1), introduction);
     let mut lowered = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let digits = piece.find(|character: char| !character.is_ascii_digit()).unwrap_or(piece.len());
