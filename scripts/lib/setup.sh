@@ -75,7 +75,6 @@ setup_meilisearch() {
 }
 
 setup() {
-  has curl || apt_install curl ca-certificates -- "scripts talk to the servers with it"
   setup_rust
   setup_npm_packages
   setup_meilisearch

@@ -18,7 +18,7 @@ impl Cluster {
     ) -> ApiError {
         let mut error = parse_refusal(status, body);
         error.message =
-            rewrite(&error.code, &error.message, index.and_then(|index| index.search.displayed()));
+            rewrite(&error.code, &error.message, index.and_then(|index| index.search.displayed.as_deref()));
         error
     }
 
@@ -26,7 +26,7 @@ impl Cluster {
     pub(crate) fn visible_error(&self, index: Option<&IndexView>, mut error: Value) -> Value {
         let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
         if let Some(message) = error.get("message").and_then(Value::as_str) {
-            let message = rewrite(code, message, index.and_then(|index| index.search.displayed()));
+            let message = rewrite(code, message, index.and_then(|index| index.search.displayed.as_deref()));
             if let Some(fields) = error.as_object_mut() {
                 fields.insert("message".to_owned(), Value::String(message));
             }

@@ -11,7 +11,7 @@ use miroir_core::hidden::{encode_position, encode_shard};
 use miroir_core::node_message::rewrite;
 use miroir_core::settings::{
     SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, canonical_hash, default_node_settings,
-    full_node_form, to_node, to_user,
+    full_node_form, repair_node_form, to_node, to_user,
 };
 use miroir_core::shard::ShardId;
 use miroir_testkit::client::{Answer, Client};
@@ -105,17 +105,34 @@ impl Pair {
         assert_eq!(single, self.user_settings, "after {what}");
     }
 
-    /// A new index made from what the user sees is the same as the one that went through all the changes.
-    async fn compare_with_a_new_replica(&self) {
+    /// A replica made from what the user sees is the same as the one that went through all the changes: a new
+    /// one, and one that had other settings.
+    async fn compare_with_replicas(&self) {
         let node = self.node().get("/indexes/films/settings").await.ok();
-        let form = full_node_form(&self.user_settings, &self.overlay, VERSION);
-        let answer = self.node().patch("/indexes/replica/settings", &form).await;
-        self.node().wait_success(answer).await;
-        let replica = self.node().get("/indexes/replica/settings").await.ok();
-        assert_eq!(node, replica);
-        assert_eq!(canonical_hash(&node), canonical_hash(&replica));
-        let answer = self.node().delete("/indexes/replica").await;
-        self.node().wait_success(answer).await;
+        let other = json!({
+            "rankingRules": ["sort"], "synonyms": {"q": ["r"]}, "searchCutoffMs": 7, "stopWords": ["q"],
+            "typoTolerance": {"disableOnWords": ["q"]}, "faceting": {"sortFacetValuesBy": {"q": "count"}},
+            "embedders": {
+                "open": {"source": "userProvided", "dimensions": 9},
+                "surplus": {"source": "openAi", "apiKey": "k"},
+            },
+        });
+        for before in [Value::Null, other] {
+            let mut form = full_node_form(&self.user_settings, &self.overlay, VERSION);
+            if !before.is_null() {
+                let answer = self.node().patch("/indexes/replica/settings", &before).await;
+                self.node().wait_success(answer).await;
+                let found = self.node().get("/indexes/replica/settings").await.ok();
+                form = repair_node_form(&self.user_settings, &self.overlay, VERSION, &found);
+            }
+            let answer = self.node().patch("/indexes/replica/settings", &form).await;
+            self.node().wait_success(answer).await;
+            let replica = self.node().get("/indexes/replica/settings").await.ok();
+            assert_eq!(node, replica, "coming from {before}");
+            assert_eq!(canonical_hash(&node), canonical_hash(&replica));
+            let answer = self.node().delete("/indexes/replica").await;
+            self.node().wait_success(answer).await;
+        }
     }
 
     /// An error of the node as a user sees it.
@@ -214,7 +231,7 @@ async fn users_see_the_settings_of_one_meilisearch() {
     for body in whole_changes() {
         pair.change(SettingsMethod::Patch, "", Some(body.to_string().as_bytes())).await;
     }
-    pair.compare_with_a_new_replica().await;
+    pair.compare_with_replicas().await;
     for body in [&b"{\"a"[..], b"", b"{\"rankingRules\": [\"words\"], \"rankingRules\": [\"typo\"]}"] {
         pair.change(SettingsMethod::Patch, "", Some(body)).await;
     }
@@ -223,7 +240,7 @@ async fn users_see_the_settings_of_one_meilisearch() {
         "rankingRules": ["words"], "nonSeparatorTokens": ["#"],
     });
     pair.change(SettingsMethod::Patch, "", Some(lists.to_string().as_bytes())).await;
-    pair.compare_with_a_new_replica().await;
+    pair.compare_with_replicas().await;
     pair.change(SettingsMethod::Put, "", Some(b"{}")).await;
     pair.change(SettingsMethod::Delete, "", None).await;
     pair.change(SettingsMethod::Delete, "", None).await;
@@ -287,11 +304,11 @@ async fn every_setting_has_its_route() {
     for (method, route, body) in &changes {
         pair.change(*method, route, Some(body.to_string().as_bytes())).await;
     }
-    pair.compare_with_a_new_replica().await;
+    pair.compare_with_replicas().await;
     for (_, route, _) in &changes {
         pair.change(Delete, route, None).await;
     }
-    pair.compare_with_a_new_replica().await;
+    pair.compare_with_replicas().await;
     pair.change(Put, "ranking-rules", Some(b"[\"words")).await;
 }
 
