@@ -1,61 +1,45 @@
-//! stub
-/// s
-#[derive(Default)]
-pub struct SearchSettings;
-impl SearchSettings {
-    /// s
-    pub fn from_settings(_: &serde_json::Value) -> Self {
-        Self
-    }
-    /// s
-    pub fn displayed(&self) -> Option<&[String]> {
-        None
-    }
-}
-/// s
-pub enum PlanError {
-    /// s
-    Api(crate::error::ApiError),
-    /// s
-    Forward,
-}
-/// s
-pub struct SearchPlan;
-/// s
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct MergeError;
-/// s
-pub fn body_from_query_string(_: &str) -> Result<Vec<u8>, ()> {
-    Err(())
-}
-impl SearchPlan {
-    /// s
-    pub fn new(_: &[u8], _: &SearchSettings) -> Result<Self, PlanError> {
-        Ok(Self)
-    }
-    /// s
-    pub fn names_reserved_field(&self) -> Option<&str> {
-        None
-    }
-    /// s
-    pub fn filter(&self) -> Option<serde_json::Value> {
-        None
-    }
-    /// s
-    pub fn body_alone(&self, _: Option<&str>) -> Vec<u8> {
-        vec![]
-    }
-    /// s
-    pub fn bodies(&self, _: Option<&str>) -> Vec<Vec<u8>> {
-        vec![]
-    }
-    /// s
-    pub fn finish_alone(&self, _: &[u8]) -> Result<Vec<u8>, MergeError> {
-        Err(MergeError)
-    }
-    /// s
-    pub fn merge(&self, _: &[Vec<bytes::Bytes>], _: u64) -> Result<Vec<u8>, MergeError> {
-        Err(MergeError)
-    }
-}
+//! Searching: one search over several nodes, answered as a single Meilisearch would answer it.
+//!
+//! [`SearchPlan`] reads what the client asked for and writes what to ask of each node; then it makes one answer of
+//! theirs. Hits are compared rule by rule, never by score, and their bytes go through untouched but for what the
+//! client may not see.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use miroir_core::search::{SearchPlan, SearchSettings};
+//!
+//! let plan = SearchPlan::new(br#"{"q":"dune","limit":1}"#, &SearchSettings::default())?;
+//! assert_eq!(plan.bodies(None).len(), 1);
+//! let node = |id: u32, typos: u32| {
+//!     let rule = format!(r#"{{"order":0,"typoCount":{typos},"maxTypoCount":2,"score":1.0}}"#);
+//!     let hit = format!(r#"{{"id":{id},"_rankingScoreDetails":{{"typo":{rule}}}}}"#);
+//!     vec![Bytes::from(format!(r#"{{"hits":[{hit}],"limit":1,"estimatedTotalHits":1}}"#))]
+//! };
+//! let merged = plan.merge(&[node(1, 1), node(2, 0)], 3)?;
+//! assert_eq!(merged.body, br#"{"hits":[{"id":2}],"limit":1,"estimatedTotalHits":2}"#);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod details;
+mod distinct;
+mod facets;
+mod hits;
+mod hybrid;
+mod merge;
+mod normalise;
+mod plan;
+mod projection;
+mod query_string;
+mod rank;
+mod request;
+mod scan;
+mod score;
+mod settings;
+
+pub use facets::FacetConflict;
+pub use merge::{MergeError, MergedAnswer};
+pub use plan::{PlanError, SearchPlan};
+pub use query_string::body_from_query_string;
+pub use request::ForwardRaw;
+pub use scan::Malformed;
+pub use settings::{FacetOrder, SearchSettings};

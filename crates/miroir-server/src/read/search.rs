@@ -36,13 +36,12 @@ impl Cluster {
         };
         let plan = match SearchPlan::new(&body, &index.search) {
             Ok(plan) => plan,
-            Err(PlanError::Api(error)) => return Err(error),
-            Err(PlanError::Forward) => return Err(self.error_of_one_node(&index, &input).await),
+            Err(PlanError::Forward(_)) => return Err(self.error_of_one_node(&index, &input).await),
         };
         if let Some(name) = plan.names_reserved_field() {
             return Err(reserved_field(name));
         }
-        if let Some(name) = plan.filter().and_then(|filter| reserved_name_in_filter(&filter)) {
+        if let Some(name) = plan.filter().and_then(reserved_name_in) {
             return Err(reserved_field(&name));
         }
         let path = format!("/indexes/{}/search", encode(uid));
@@ -56,7 +55,7 @@ impl Cluster {
             .await?;
         let merged = match gathered.answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
-            _ => plan.merge(&gathered.answers, begun.elapsed().as_millis() as u64),
+            _ => plan.merge(&gathered.answers, begun.elapsed().as_millis() as u64).map(|merged| merged.body),
         };
         let body = merged.map_err(|error| {
             tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");
@@ -100,6 +99,10 @@ impl Cluster {
         }
         shard_unavailable(&[])
     }
+}
+
+fn reserved_name_in(filter: &str) -> Option<String> {
+    reserved_name_in_filter(&serde_json::from_str(filter).ok()?)
 }
 
 /// The error for a request that names one of Miroir's own fields.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
-use miroir_node::{Node, NodeError};
+use miroir_node::{Call, Node, NodeError};
 use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus};
 use serde::Deserialize;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::write::operation::{Operation, Payload, WriteCall};
+use crate::write::operation::{Operation, Payload};
 
 /// How often a broken call is tried before the node counts as having missed the write.
 const ATTEMPTS: u32 = 3;
@@ -111,10 +111,10 @@ impl Cluster {
     }
 }
 
-async fn send_persistently(node: &Arc<Node>, call: &WriteCall) -> Result<miroir_node::NodeAnswer, NodeError> {
+async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node::NodeAnswer, NodeError> {
     let mut attempt = 1;
     loop {
-        match node.send(&call.call).await {
+        match node.send(call).await {
             Err(error @ (NodeError::Unreachable { .. } | NodeError::Failed { .. })) if attempt < ATTEMPTS => {
                 attempt += 1;
                 tracing::debug!(%error, "sending a write again");

@@ -96,15 +96,6 @@ impl Payload {
     }
 }
 
-/// A node call that a write makes, and the error code that means it had been made before.
-#[derive(Debug, Clone)]
-pub struct WriteCall {
-    /// What to send.
-    pub call: Call,
-    /// Task error which says that nothing is left to do.
-    pub tolerated: Option<&'static str>,
-}
-
 /// Meilisearch refuses bodies above 100 MB by default; ours grow by the hidden fields, so they are cut well below.
 const LARGEST_NODE_BODY: usize = 48 * 1024 * 1024;
 /// A node only queues what it is sent, so answering is quick; a busy disk gets some time.
@@ -114,38 +105,25 @@ const SLOWEST_UPLOAD: usize = 1024 * 1024;
 
 impl Operation {
     /// The calls for one node, in order. `shards` are the shards of the index placed on that node.
-    pub fn calls(
-        &self,
-        uid: &str,
-        shard_count: u16,
-        shards: &[ShardId],
-        payload: &Payload,
-    ) -> Vec<WriteCall> {
+    pub fn calls(&self, uid: &str, shard_count: u16, shards: &[ShardId], payload: &Payload) -> Vec<Call> {
         let index = format!("/indexes/{}", encode(uid));
-        let call =
-            |method, path: String| WriteCall { call: Call::new(method, path, QUEUE_LIMIT), tolerated: None };
-        let post = |path: String, body: Value| WriteCall {
-            call: Call::post(path, body.to_string(), QUEUE_LIMIT),
-            tolerated: None,
-        };
+        let call = |method, path: String| Call::new(method, path, QUEUE_LIMIT);
+        let post = |path: String, body: Value| call(Method::POST, path).json(body.to_string());
         match self {
             Self::CreateIndex { primary_key, settings } => create(uid, primary_key.as_deref(), settings),
-            Self::UpdateIndex { primary_key } => vec![WriteCall {
-                call: call(Method::PATCH, index).call.json(json!({ "primaryKey": primary_key }).to_string()),
-                tolerated: None,
-            }],
-            Self::DeleteIndex => {
-                vec![WriteCall { tolerated: Some("index_not_found"), ..call(Method::DELETE, index) }]
+            Self::UpdateIndex { primary_key } => {
+                vec![call(Method::PATCH, index).json(json!({ "primaryKey": primary_key }).to_string())]
             }
+            Self::DeleteIndex => vec![call(Method::DELETE, index)],
             Self::ChangeSettings { create: new_settings, method, suffix, body } => {
                 let mut calls =
                     new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings));
                 let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::PATCH);
-                let mut change = call(method, format!("{index}/settings{suffix}"));
-                if let Some(body) = body {
-                    change.call = change.call.json(body.clone());
-                }
-                calls.push(change);
+                let change = call(method, format!("{index}/settings{suffix}"));
+                calls.push(match body {
+                    Some(body) => change.json(body.clone()),
+                    None => change,
+                });
                 calls
             }
             Self::AddDocuments { create: new_settings, update, primary_key } => {
@@ -157,14 +135,11 @@ impl Operation {
                     primary_key.as_ref().map_or(String::new(), |key| format!("?primaryKey={}", encode(key)));
                 let path = format!("{index}/documents{query}");
                 let wanted = wanted_shards(shard_count, shards);
-                calls.extend(document_bodies(payload, &wanted).into_iter().map(|(body, bytes)| WriteCall {
-                    call: Call {
-                        method: method.clone(),
-                        path: path.clone(),
-                        body,
-                        limit: QUEUE_LIMIT + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
-                    },
-                    tolerated: None,
+                calls.extend(document_bodies(payload, &wanted).into_iter().map(|(body, bytes)| Call {
+                    method: method.clone(),
+                    path: path.clone(),
+                    body,
+                    limit: QUEUE_LIMIT + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
                 }));
                 calls
             }
@@ -216,21 +191,12 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn create(uid: &str, primary_key: Option<&str>, settings: &Value) -> Vec<WriteCall> {
+fn create(uid: &str, primary_key: Option<&str>, settings: &Value) -> Vec<Call> {
+    let index = json!({ "uid": uid, "primaryKey": primary_key });
     vec![
-        WriteCall {
-            call: Call::post(
-                "/indexes",
-                json!({ "uid": uid, "primaryKey": primary_key }).to_string(),
-                QUEUE_LIMIT,
-            ),
-            tolerated: Some("index_already_exists"),
-        },
-        WriteCall {
-            call: Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), QUEUE_LIMIT)
-                .json(settings.to_string()),
-            tolerated: None,
-        },
+        Call::post("/indexes", index.to_string(), QUEUE_LIMIT),
+        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), QUEUE_LIMIT)
+            .json(settings.to_string()),
     ]
 }
 

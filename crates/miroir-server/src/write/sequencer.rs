@@ -178,7 +178,11 @@ impl Cluster {
         {
             return Err(self.take_back(index, pending, task_uid, before, *status, body).await);
         }
-        let missed = self.acknowledge(index, pending, task_uid, &dispatched, &view, &concerned).await?;
+        let acknowledged = self.acknowledge(index, pending, task_uid, &dispatched, &view, &concerned).await;
+        if acknowledged.is_err() && before.is_none() {
+            self.undo_creation(index, &dispatched).await;
+        }
+        let missed = acknowledged?;
         Ok(accepted(task_uid, uid, kind, enqueued_at, missed))
     }
 
@@ -255,6 +259,30 @@ impl Cluster {
             return store_error(store);
         }
         error
+    }
+
+    /// An index that came into being on some nodes only, in a write that was refused: nothing is left of it.
+    async fn undo_creation(&self, index: &Index, dispatched: &Dispatched) {
+        let _recording = index.recording.lock().await;
+        index.set_view(None);
+        if let Err(error) = self.store.delete_index(&index.uid).await {
+            tracing::error!(%error, index = %index.uid, "cannot forget an index that was not created");
+        }
+        let targets = dispatched.acknowledged.iter().map(|node| (node.clone(), Vec::new())).collect();
+        let operation = Operation::DeleteIndex;
+        let payload = Payload::None;
+        let deletion = Dispatch {
+            uid: &index.uid,
+            shards: 1,
+            operation: &operation,
+            payload: &payload,
+            targets,
+            try_one_first: false,
+        };
+        let undone = self.dispatch(&deletion).await;
+        if !undone.missed.is_empty() {
+            tracing::warn!(index = %index.uid, nodes = ?undone.missed, "remains of an index stay on nodes");
+        }
     }
 
     /// Publishes replicas that became stale and wakes whoever repairs them.

@@ -1,0 +1,424 @@
+//! Adding up the facets of several nodes.
+//!
+//! Values are one value when they are equal after normalisation, and are listed as Meilisearch lists them:
+//! numbers, then strings, each by value or by count. Which of several spellings of a value one Meilisearch would
+//! show depends on which document is oldest, which the counts do not tell; such values are reported.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+
+use super::normalise::normalise;
+use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
+use super::settings::{FacetOrder, SearchSettings};
+use crate::hidden::is_reserved;
+
+/// From this many matching documents on, Meilisearch lists facet values in another way: see [`FacetShape::cut`].
+const MANY_DOCUMENTS: u64 = 3000;
+
+/// A facet value that nodes spell differently, so that the spelling shown was a choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FacetConflict {
+    /// The facet.
+    pub attribute: String,
+    /// The spellings, the one shown first.
+    pub spellings: Vec<String>,
+}
+
+/// Facets as one or several nodes gave them: raw `facetDistribution` and `facetStats`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RawFacets<'a> {
+    pub(super) distribution: Option<&'a [u8]>,
+    pub(super) stats: Option<&'a [u8]>,
+}
+
+/// What the user and the client asked of the shape of facets.
+#[derive(Debug, Clone)]
+pub(super) struct FacetShape {
+    max_values: usize,
+    default_order: FacetOrder,
+    /// Orders of the facets named in the request.
+    orders: HashMap<String, FacetOrder>,
+}
+
+/// The merged facets, as JSON.
+#[derive(Debug, Default)]
+pub(super) struct MergedFacets {
+    pub(super) distribution: Vec<u8>,
+    pub(super) stats: Vec<u8>,
+    pub(super) conflicts: Vec<FacetConflict>,
+}
+
+impl FacetShape {
+    /// An order set for an attribute counts only when the request names that very attribute.
+    pub(super) fn new(settings: &SearchSettings, requested: Option<&[String]>) -> Self {
+        let named = requested.filter(|names| !names.iter().any(|name| name == "*")).unwrap_or_default();
+        Self {
+            max_values: settings.max_values_per_facet,
+            default_order: settings.order_of("*"),
+            orders: named.iter().map(|name| (name.clone(), settings.order_of(name))).collect(),
+        }
+    }
+
+    fn order_of(&self, attribute: &str) -> FacetOrder {
+        self.orders.get(attribute).copied().unwrap_or(self.default_order)
+    }
+
+    /// How many numbers and strings are shown.
+    ///
+    /// Few documents listed by value: as many as allowed, numbers first. Otherwise Meilisearch stops at the
+    /// very moment the list is full, so if numbers filled it, strings never do and all of them are listed.
+    fn cut(&self, numbers: usize, strings: usize, is_listed_by_level: bool) -> (usize, usize) {
+        let max = self.max_values;
+        if !is_listed_by_level {
+            let numbers = numbers.min(max);
+            return (numbers, strings.min(max - numbers));
+        }
+        match numbers.cmp(&max) {
+            _ if max == 0 => (numbers, strings),
+            Ordering::Less => (numbers, strings.min(max - numbers)),
+            Ordering::Equal | Ordering::Greater => (max, strings),
+        }
+    }
+}
+
+/// The values of one facet, over all nodes.
+#[derive(Default)]
+struct Values<'a> {
+    numbers: HashMap<Cow<'a, str>, (f64, u64)>,
+    strings: BTreeMap<Cow<'a, str>, (Vec<Cow<'a, str>>, u64)>,
+}
+
+impl<'a> Values<'a> {
+    fn add_string(&mut self, original: Cow<'a, str>, count: u64) {
+        let key = match &original {
+            Cow::Borrowed(text) => normalise(text),
+            Cow::Owned(text) => Cow::Owned(normalise(text).into_owned()),
+        };
+        let (spellings, total) = self.strings.entry(key).or_default();
+        *total = total.saturating_add(count);
+        if !spellings.contains(&original) {
+            spellings.push(original);
+        }
+    }
+
+    fn add_number(&mut self, text: Cow<'a, str>, value: f64, count: u64) {
+        let (_, total) = self.numbers.entry(text).or_insert((value, 0));
+        *total = total.saturating_add(count);
+    }
+}
+
+/// Merges facets. `documents` is how many documents match, as far as known.
+pub(super) fn merge(
+    shape: &FacetShape,
+    nodes: &[RawFacets],
+    documents: u64,
+) -> Result<MergedFacets, Malformed> {
+    let mut values: BTreeMap<Cow<str>, Values> = BTreeMap::new();
+    let mut stats: BTreeMap<Cow<str>, Stats> = BTreeMap::new();
+    for node in nodes {
+        let node_stats = node.stats.map(read_stats).transpose()?.unwrap_or_default();
+        if let Some(distribution) = node.distribution {
+            read_distribution(distribution, &node_stats, &mut values)?;
+        }
+        for (attribute, node_stats) in node_stats {
+            match stats.get_mut(&attribute) {
+                Some(stats) => stats.widen(node_stats),
+                None => {
+                    stats.insert(attribute, node_stats);
+                }
+            }
+        }
+    }
+    let mut merged = MergedFacets::default();
+    let mut writer = ObjectWriter::begin(&mut merged.distribution);
+    for (attribute, values) in values {
+        let out = writer.key(escaped(&attribute).as_bytes());
+        write_values(shape, &attribute, values, documents, out, &mut merged.conflicts);
+    }
+    writer.end();
+    let mut writer = ObjectWriter::begin(&mut merged.stats);
+    for (attribute, stats) in stats {
+        let out = writer.key(escaped(&attribute).as_bytes());
+        let mut members = ObjectWriter::begin(out);
+        members.member(b"min", stats.min.1);
+        members.member(b"max", stats.max.1);
+        members.end();
+    }
+    writer.end();
+    Ok(merged)
+}
+
+/// A string as it stands between the quotes of JSON.
+fn escaped(text: &str) -> String {
+    let mut quoted = Vec::with_capacity(text.len() + 2);
+    write_json(&mut quoted, text);
+    String::from_utf8_lossy(string_content(&quoted).unwrap_or_default()).into_owned()
+}
+
+fn write_values(
+    shape: &FacetShape,
+    attribute: &str,
+    values: Values,
+    documents: u64,
+    out: &mut Vec<u8>,
+    conflicts: &mut Vec<FacetConflict>,
+) {
+    let order = shape.order_of(attribute);
+    let is_listed_by_level = order == FacetOrder::Count || documents > MANY_DOCUMENTS;
+
+    let mut numbers: Vec<(Cow<str>, f64, u64)> =
+        values.numbers.into_iter().map(|(text, (value, count))| (text, value, count)).collect();
+    numbers.sort_unstable_by(|left, right| match order {
+        FacetOrder::Count => right.2.cmp(&left.2).then_with(|| right.1.total_cmp(&left.1)),
+        FacetOrder::Alpha if is_listed_by_level => left.1.total_cmp(&right.1),
+        FacetOrder::Alpha => left.0.cmp(&right.0),
+    });
+    let mut strings: Vec<(Cow<str>, Vec<Cow<str>>, u64)> =
+        values.strings.into_iter().map(|(key, (spellings, count))| (key, spellings, count)).collect();
+    if order == FacetOrder::Count {
+        strings.sort_unstable_by(|left, right| right.2.cmp(&left.2).then_with(|| right.0.cmp(&left.0)));
+    }
+
+    let (shown_numbers, shown_strings) = shape.cut(numbers.len(), strings.len(), is_listed_by_level);
+    let mut writer = ObjectWriter::begin(out);
+    for (text, _, count) in numbers.into_iter().take(shown_numbers) {
+        write_json(writer.key(escaped(&text).as_bytes()), &count);
+    }
+    for (_, mut spellings, count) in strings.into_iter().take(shown_strings) {
+        spellings.sort_unstable();
+        if let Some(shown) = spellings.first() {
+            write_json(writer.key(escaped(shown).as_bytes()), &count);
+        }
+        if spellings.len() > 1 {
+            let spellings = spellings.into_iter().map(Cow::into_owned).collect();
+            conflicts.push(FacetConflict { attribute: attribute.to_owned(), spellings });
+        }
+    }
+    writer.end();
+}
+
+/// Least and greatest number of a facet, each with its own text.
+#[derive(Debug, Clone, Copy)]
+struct Stats<'a> {
+    min: (f64, &'a [u8]),
+    max: (f64, &'a [u8]),
+}
+
+impl Stats<'_> {
+    fn contains(&self, value: f64) -> bool {
+        self.min.0 <= value && value <= self.max.0
+    }
+}
+
+impl<'a> Stats<'a> {
+    fn widen(&mut self, other: Stats<'a>) {
+        if other.min.0 < self.min.0 {
+            self.min = other.min;
+        }
+        if other.max.0 > self.max.0 {
+            self.max = other.max;
+        }
+    }
+}
+
+fn read_stats(raw: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Stats<'_>>, Malformed> {
+    let mut all = BTreeMap::new();
+    let mut cursor = Cursor::new(raw);
+    cursor.begin_object()?;
+    while let Some(attribute) = cursor.next_key()? {
+        let (mut min, mut max) = (None, None);
+        cursor.begin_object()?;
+        while let Some(key) = cursor.next_key()? {
+            let value = cursor.value()?;
+            match key {
+                b"min" => min = number(value).map(|parsed| (parsed, value)),
+                b"max" => max = number(value).map(|parsed| (parsed, value)),
+                _ => {}
+            }
+        }
+        let attribute = unescape(attribute);
+        if let (Some(min), Some(max), false) = (min, max, is_reserved(&attribute)) {
+            all.insert(attribute, Stats { min, max });
+        }
+    }
+    Ok(all)
+}
+
+fn read_distribution<'a>(
+    raw: &'a [u8],
+    stats: &BTreeMap<Cow<'a, str>, Stats<'a>>,
+    all: &mut BTreeMap<Cow<'a, str>, Values<'a>>,
+) -> Result<(), Malformed> {
+    let mut cursor = Cursor::new(raw);
+    cursor.begin_object()?;
+    while let Some(attribute) = cursor.next_key()? {
+        let attribute = unescape(attribute);
+        if is_reserved(&attribute) {
+            cursor.value()?;
+            continue;
+        }
+        // Only a facet that has numbers has statistics; numbers are then told from strings by being written as
+        // Meilisearch writes numbers, and lying within them.
+        let stats = stats.get(&attribute);
+        let values = all.entry(attribute).or_default();
+        cursor.begin_object()?;
+        while let Some(value) = cursor.next_key()? {
+            let text = unescape(value);
+            let count = unsigned(cursor.value()?).unwrap_or_default();
+            let as_number = stats.and_then(|stats| {
+                let value: f64 = text.parse().ok()?;
+                (stats.contains(value) && value.to_string() == text).then_some(value)
+            });
+            match as_number {
+                Some(value) => values.add_number(text, value, count),
+                None => values.add_string(text, count),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The facets of one node's answer without what is hidden, cut to what the user's settings allow.
+///
+/// Their order is right already; only a node that was set to list more than the user wants has to be cut.
+pub(super) fn finish_alone(
+    shape: &FacetShape,
+    facets: RawFacets,
+    documents: u64,
+) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
+    let raw_stats = facets.stats.unwrap_or(b"{}");
+    let stats = read_stats(raw_stats)?;
+    let mut distribution = Vec::new();
+    let mut writer = ObjectWriter::begin(&mut distribution);
+    let mut cursor = Cursor::new(facets.distribution.unwrap_or(b"{}"));
+    cursor.begin_object()?;
+    while let Some(raw_attribute) = cursor.next_key()? {
+        let attribute = unescape(raw_attribute);
+        let start = cursor.at();
+        let mut listed = Vec::new();
+        cursor.begin_object()?;
+        while let Some(value) = cursor.next_key()? {
+            listed.push((value, cursor.value()?));
+        }
+        let raw_values = cursor.since(start);
+        if is_reserved(&attribute) {
+            continue;
+        }
+        if listed.len() <= shape.max_values {
+            writer.member(raw_attribute, raw_values);
+            continue;
+        }
+        let is_number = |raw: &[u8]| {
+            let value = number(raw)?;
+            stats.get(&attribute).filter(|stats| stats.contains(value))
+        };
+        let numbers = listed.iter().take_while(|(value, _)| is_number(value).is_some()).count();
+        let is_listed_by_level =
+            shape.order_of(&attribute) == FacetOrder::Count || documents > MANY_DOCUMENTS;
+        let (shown_numbers, shown_strings) = shape.cut(numbers, listed.len() - numbers, is_listed_by_level);
+        let mut values = ObjectWriter::begin(writer.key(raw_attribute));
+        let strings = listed.iter().skip(numbers).take(shown_strings);
+        for (value, count) in listed.iter().take(shown_numbers.min(numbers)).chain(strings) {
+            values.member(value, count);
+        }
+        values.end();
+    }
+    writer.end();
+    let mut stats = Vec::new();
+    let mut writer = ObjectWriter::begin(&mut stats);
+    let mut cursor = Cursor::new(raw_stats);
+    cursor.begin_object()?;
+    while let Some(attribute) = cursor.next_key()? {
+        let value = cursor.value()?;
+        if !is_reserved(&unescape(attribute)) {
+            writer.member(attribute, value);
+        }
+    }
+    writer.end();
+    Ok((distribution, stats))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shape(max: usize, order: FacetOrder) -> FacetShape {
+        FacetShape { max_values: max, default_order: order, orders: HashMap::new() }
+    }
+
+    fn merged(shape: &FacetShape, nodes: &[(&str, &str)], documents: u64) -> (String, String, usize) {
+        let nodes: Vec<RawFacets> = nodes
+            .iter()
+            .map(|(distribution, stats)| RawFacets {
+                distribution: Some(distribution.as_bytes()),
+                stats: Some(stats.as_bytes()),
+            })
+            .collect();
+        let merged = merge(shape, &nodes, documents).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(merged.distribution), text(merged.stats), merged.conflicts.len())
+    }
+
+    #[test]
+    fn counts_add_up_by_normalised_value() {
+        let nodes = [
+            (r#"{"g":{"Comedy":1,"drama":2},"_miroir_shard":{"!!!!":9}}"#, "{}"),
+            (r#"{"g":{"Drama":3,"Action":1},"only":{}}"#, "{}"),
+        ];
+        let (distribution, stats, conflicts) = merged(&shape(100, FacetOrder::Alpha), &nodes, 10);
+        assert_eq!(distribution, r#"{"g":{"Action":1,"Comedy":1,"Drama":5},"only":{}}"#);
+        assert_eq!((stats.as_str(), conflicts), ("{}", 1));
+    }
+
+    #[test]
+    fn numbers_come_first_by_text_or_by_size() {
+        let nodes = [
+            (r#"{"n":{"10":1,"9":1,"a":1}}"#, r#"{"n":{"min":9.0,"max":10.0}}"#),
+            (r#"{"n":{"2.5":1,"9":1}}"#, r#"{"n":{"min":2.5,"max":9.0}}"#),
+        ];
+        let (distribution, stats, _) = merged(&shape(100, FacetOrder::Alpha), &nodes, 10);
+        assert_eq!(distribution, r#"{"n":{"10":1,"2.5":1,"9":2,"a":1}}"#);
+        assert_eq!(stats, r#"{"n":{"min":2.5,"max":10.0}}"#);
+        let (distribution, _, _) = merged(&shape(100, FacetOrder::Alpha), &nodes, 3001);
+        assert_eq!(distribution, r#"{"n":{"2.5":1,"9":2,"10":1,"a":1}}"#);
+        let (distribution, _, _) = merged(&shape(100, FacetOrder::Count), &nodes, 10);
+        assert_eq!(distribution, r#"{"n":{"9":2,"10":1,"2.5":1,"a":1}}"#);
+    }
+
+    #[test]
+    fn the_cut_is_where_meilisearch_cuts() {
+        let nodes = [(r#"{"n":{"1":1,"2":1,"a":1,"b":1}}"#, r#"{"n":{"min":1.0,"max":2.0}}"#)];
+        let cut = |max, order| merged(&shape(max, order), &nodes, 10).0;
+        assert_eq!(cut(3, FacetOrder::Alpha), r#"{"n":{"1":1,"2":1,"a":1}}"#);
+        assert_eq!(cut(1, FacetOrder::Alpha), r#"{"n":{"1":1}}"#);
+        assert_eq!(cut(3, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1}}"#);
+        assert_eq!(cut(2, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1,"a":1}}"#);
+    }
+
+    #[test]
+    fn an_order_is_for_the_attribute_named_in_the_request() {
+        let settings = SearchSettings::from_settings(&json!({
+            "faceting": { "sortFacetValuesBy": { "a": "count", "a.b": "count" } },
+        }));
+        let requested = ["a".to_owned(), "c".to_owned()];
+        let by_name = FacetShape::new(&settings, Some(&requested));
+        assert_eq!(by_name.order_of("a"), FacetOrder::Count);
+        assert_eq!(by_name.order_of("a.b"), FacetOrder::Alpha);
+        let all = FacetShape::new(&settings, Some(&["*".to_owned()]));
+        assert_eq!(all.order_of("a"), FacetOrder::Alpha);
+    }
+
+    #[test]
+    fn a_lone_answer_is_only_cut_and_stripped() {
+        let facets = RawFacets {
+            distribution: Some(br#"{"_miroir_shard":{"!":1},"g":{"b":2,"a":1,"c":1}}"#),
+            stats: Some(br#"{"_miroir_x":{"min":1,"max":2}}"#),
+        };
+        let (distribution, stats) = finish_alone(&shape(2, FacetOrder::Count), facets, 10).unwrap();
+        assert_eq!(distribution, br#"{"g":{"b":2,"a":1}}"#);
+        assert_eq!(stats, b"{}");
+    }
+}

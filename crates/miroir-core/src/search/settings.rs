@@ -1,0 +1,104 @@
+//! What a search needs to know of an index, read once from the settings as the user sees them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// Order of the values of one facet in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FacetOrder {
+    /// By value.
+    #[default]
+    Alpha,
+    /// Most frequent first.
+    Count,
+}
+
+/// The settings of an index that shape its search answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchSettings {
+    /// Attributes that may be shown; `None` when all may (`["*"]`).
+    pub displayed: Option<Arc<[String]>>,
+    /// The attribute of which no two hits may share a value.
+    pub distinct: Option<String>,
+    /// How many hits can be reached by any page.
+    pub max_total_hits: usize,
+    /// How many values of one facet are shown.
+    pub max_values_per_facet: usize,
+    /// Orders given for some facets; the key `*` is the default.
+    pub facet_order: Arc<HashMap<String, FacetOrder>>,
+}
+
+impl Default for SearchSettings {
+    fn default() -> Self {
+        Self {
+            displayed: None,
+            distinct: None,
+            max_total_hits: 1000,
+            max_values_per_facet: 100,
+            facet_order: Arc::default(),
+        }
+    }
+}
+
+impl SearchSettings {
+    /// Reads the JSON that `GET /indexes/{uid}/settings` shows. What is absent or `null` has Meilisearch's default.
+    pub fn from_settings(view: &Value) -> Self {
+        let defaults = Self::default();
+        let size = |value: &Value| value.as_u64().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        let facet_order = view["faceting"]["sortFacetValuesBy"].as_object().map(|orders| {
+            let order = |value: &Value| match value.as_str() {
+                Some("count") => FacetOrder::Count,
+                _ => FacetOrder::Alpha,
+            };
+            orders.iter().map(|(name, value)| (name.clone(), order(value))).collect()
+        });
+        Self {
+            displayed: view["displayedAttributes"].as_array().and_then(|names| {
+                let names: Vec<String> =
+                    names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+                (!names.iter().any(|name| name == "*")).then(|| names.into())
+            }),
+            distinct: view["distinctAttribute"].as_str().map(str::to_owned),
+            max_total_hits: size(&view["pagination"]["maxTotalHits"]).unwrap_or(defaults.max_total_hits),
+            max_values_per_facet: size(&view["faceting"]["maxValuesPerFacet"])
+                .unwrap_or(defaults.max_values_per_facet),
+            facet_order: Arc::new(facet_order.unwrap_or_default()),
+        }
+    }
+
+    /// The order of a facet that was asked for by this name.
+    pub fn order_of(&self, facet: &str) -> FacetOrder {
+        self.facet_order.get(facet).or_else(|| self.facet_order.get("*")).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn absent_settings_are_the_defaults() {
+        assert_eq!(SearchSettings::from_settings(&json!({})), SearchSettings::default());
+        let shown = json!({ "displayedAttributes": ["*"], "distinctAttribute": null, "pagination": null });
+        assert_eq!(SearchSettings::from_settings(&shown), SearchSettings::default());
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let settings = SearchSettings::from_settings(&json!({
+            "displayedAttributes": ["title", "id"],
+            "distinctAttribute": "sku",
+            "pagination": { "maxTotalHits": 12 },
+            "faceting": { "maxValuesPerFacet": 3, "sortFacetValuesBy": { "*": "count", "genre": "alpha" } },
+        }));
+        assert_eq!(settings.displayed.as_deref(), Some(&["title".to_owned(), "id".to_owned()][..]));
+        assert_eq!(settings.distinct.as_deref(), Some("sku"));
+        assert_eq!((settings.max_total_hits, settings.max_values_per_facet), (12, 3));
+        assert_eq!(settings.order_of("genre"), FacetOrder::Alpha);
+        assert_eq!(settings.order_of("year"), FacetOrder::Count);
+    }
+}
