@@ -24,6 +24,11 @@ pub const INCIDENTAL_TO_TASKS: &[&str] = &[
 pub const INCIDENTAL_TO_STATS: &[&str] =
     &["databaseSize", "usedDatabaseSize", "rawDocumentDbSize", "avgDocumentSize", "lastUpdate"];
 
+/// Fields of a search answer that say how much there is.
+pub const TOTALS: &[&str] = &["estimatedTotalHits", "totalHits", "totalPages"];
+/// Fields of a search answer about facets.
+pub const FACETS: &[&str] = &["facetDistribution", "facetStats"];
+
 /// Most differing places shown.
 const SHOWN: usize = 8;
 /// Most characters shown of a value.
@@ -44,10 +49,7 @@ impl Difference {
 
     /// Whether something differs at or below one of these top-level fields.
     pub fn touches(&self, fields: &[&str]) -> bool {
-        self.places.iter().any(|(path, _, _)| {
-            let top = path.split(['.', '[']).next().unwrap_or_default();
-            fields.contains(&top)
-        })
+        self.places.iter().any(|(path, _, _)| is_in(path, fields))
     }
 
     /// The hits differ (or the answer is an error).
@@ -57,13 +59,18 @@ impl Difference {
 
     /// The totals differ.
     pub fn in_totals(&self) -> bool {
-        self.touches(&["estimatedTotalHits", "totalHits", "totalPages"])
+        self.touches(TOTALS)
     }
 
     /// The facets differ.
     pub fn in_facets(&self) -> bool {
-        self.touches(&["facetDistribution", "facetStats"])
+        self.touches(FACETS)
     }
+}
+
+/// Whether a place is at or below one of these top-level fields.
+pub fn is_in(path: &str, fields: &[&str]) -> bool {
+    fields.contains(&path.split(['.', '[']).next().unwrap_or_default())
 }
 
 impl std::fmt::Display for Difference {
