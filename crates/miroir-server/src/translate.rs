@@ -17,14 +17,16 @@ impl Cluster {
         body: &[u8],
     ) -> ApiError {
         let mut error = parse_refusal(status, body);
-        error.message = rewrite(&error.message, index.and_then(|index| index.search.displayed.as_deref()));
+        error.message =
+            rewrite(&error.code, &error.message, index.and_then(|index| index.search.displayed.as_deref()));
         error
     }
 
     /// The error of a node's task, as the client is to see it.
     pub(crate) fn visible_error(&self, index: Option<&IndexView>, mut error: Value) -> Value {
+        let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
         if let Some(message) = error.get("message").and_then(Value::as_str) {
-            let message = rewrite(message, index.and_then(|index| index.search.displayed.as_deref()));
+            let message = rewrite(code, message, index.and_then(|index| index.search.displayed.as_deref()));
             if let Some(fields) = error.as_object_mut() {
                 fields.insert("message".to_owned(), Value::String(message));
             }

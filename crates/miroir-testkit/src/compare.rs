@@ -20,8 +20,19 @@ pub const INCIDENTAL_TO_TASKS: &[&str] = &[
     "lastUpdate",
 ];
 
+/// Fields of statistics that say how a server stores things, which is its own business.
+pub const INCIDENTAL_TO_STATS: &[&str] =
+    &["databaseSize", "usedDatabaseSize", "rawDocumentDbSize", "avgDocumentSize", "lastUpdate"];
+
+/// Fields of a search answer that say how much there is.
+pub const TOTALS: &[&str] = &["estimatedTotalHits", "totalHits", "totalPages"];
+/// Fields of a search answer about facets.
+pub const FACETS: &[&str] = &["facetDistribution", "facetStats"];
+
 /// Most differing places shown.
 const SHOWN: usize = 8;
+/// Most characters shown of a value.
+const SHOWN_LENGTH: usize = 200;
 
 /// What differs between two answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +49,7 @@ impl Difference {
 
     /// Whether something differs at or below one of these top-level fields.
     pub fn touches(&self, fields: &[&str]) -> bool {
-        self.places.iter().any(|(path, _, _)| {
-            let top = path.split(['.', '[']).next().unwrap_or_default();
-            fields.contains(&top)
-        })
+        self.places.iter().any(|(path, _, _)| is_in(path, fields))
     }
 
     /// The hits differ (or the answer is an error).
@@ -51,13 +59,18 @@ impl Difference {
 
     /// The totals differ.
     pub fn in_totals(&self) -> bool {
-        self.touches(&["estimatedTotalHits", "totalHits", "totalPages"])
+        self.touches(TOTALS)
     }
 
     /// The facets differ.
     pub fn in_facets(&self) -> bool {
-        self.touches(&["facetDistribution", "facetStats"])
+        self.touches(FACETS)
     }
+}
+
+/// Whether a place is at or below one of these top-level fields.
+pub fn is_in(path: &str, fields: &[&str]) -> bool {
+    fields.contains(&path.split(['.', '[']).next().unwrap_or_default())
 }
 
 impl std::fmt::Display for Difference {
@@ -137,13 +150,29 @@ pub fn compare_values(path: &str, expected: &Value, found: &Value, difference: &
             }
         }
         (left, right) if left == right => {}
-        (left, right) => difference.places.push((path.to_owned(), shortened(left), shortened(right))),
+        (left, right) => {
+            let (left, right) = where_they_part(&left.to_string(), &right.to_string());
+            difference.places.push((path.to_owned(), left, right));
+        }
     }
 }
 
+/// Two texts from shortly before their first difference on.
+fn where_they_part(left: &str, right: &str) -> (String, String) {
+    const BEFORE: usize = 30;
+    let equal = left.chars().zip(right.chars()).take_while(|(one, other)| one == other).count();
+    let skipped = if equal > 2 * BEFORE { equal - BEFORE } else { 0 };
+    let from = |text: &str| {
+        let start = if skipped > 0 { "…" } else { "" };
+        let shown: String = text.chars().skip(skipped).take(SHOWN_LENGTH).collect();
+        let end = if text.chars().count() > skipped + SHOWN_LENGTH { "…" } else { "" };
+        format!("{start}{shown}{end}")
+    };
+    (from(left), from(right))
+}
+
 fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 160 { text } else { text.chars().take(160).chain(['…']).collect() }
+    where_they_part(&value.to_string(), "").0
 }
 
 #[cfg(test)]

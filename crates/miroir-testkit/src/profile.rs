@@ -59,7 +59,8 @@ impl Profile {
             settings["stopWords"] = json!(["the", "of", "and", "a"]);
             settings["synonyms"] =
                 json!({ "dog": ["hound", "cat"], "red": ["crimson", "dark blue"], "new world": ["america"] });
-            settings["faceting"] = json!({ "maxValuesPerFacet": 20, "sortFacetValuesBy": { "*": "count" } });
+            settings["faceting"] =
+                json!({ "maxValuesPerFacet": 20, "sortFacetValuesBy": { corpus.count_facet: "count" } });
             settings["pagination"] = json!({ "maxTotalHits": 300 });
             settings["typoTolerance"] = json!({
                 "minWordSizeForTypos": { "oneTypo": 4, "twoTypos": 8 },

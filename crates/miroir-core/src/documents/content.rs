@@ -6,6 +6,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::quote;
 use super::vectors::check_vectors;
 use crate::error::ApiError;
 
@@ -78,6 +79,7 @@ fn check_geo(document_id: &str, geo: &RawValue) -> Result<(), ApiError> {
         Ok(Value::Null) => return Ok(()),
         Ok(Value::Object(fields)) => fields,
         Ok(other) => {
+            let other = quote(&other);
             return refuse(format!(
                 "The `_geo` field {in_document} is not an object. Was expecting an object with the `_geo.lat` and `_geo.lng` fields but instead got `{other}`."
             ));
@@ -103,20 +105,22 @@ fn check_geo(document_id: &str, geo: &RawValue) -> Result<(), ApiError> {
         }
     };
     if !fields.is_empty() {
-        let unexpected = Value::Object(fields);
+        let unexpected = quote(&fields);
         return refuse(format!(
             "The `_geo` field {in_document} contains the following unexpected fields: `{unexpected}`."
         ));
     }
-    match (coordinate(&latitude), coordinate(&longitude)) {
-        (Some(_), Some(_)) => Ok(()),
-        (Some(_), None) => refuse(format!(
+    let (is_latitude, is_longitude) = (coordinate(&latitude).is_some(), coordinate(&longitude).is_some());
+    let (latitude, longitude) = (quote(&latitude), quote(&longitude));
+    match (is_latitude, is_longitude) {
+        (true, true) => Ok(()),
+        (true, false) => refuse(format!(
             "Could not parse longitude {in_document}. Was expecting a finite number but instead got `{longitude}`."
         )),
-        (None, Some(_)) => refuse(format!(
+        (false, true) => refuse(format!(
             "Could not parse latitude {in_document}. Was expecting a finite number but instead got `{latitude}`."
         )),
-        (None, None) => refuse(format!(
+        (false, false) => refuse(format!(
             "Could not parse latitude nor longitude {in_document}. Was expecting finite numbers but instead got `{latitude}` and `{longitude}`."
         )),
     }

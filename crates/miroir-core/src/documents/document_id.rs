@@ -6,6 +6,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::quote;
 use crate::error::ApiError;
 
 /// Longest identifier, in bytes.
@@ -42,13 +43,9 @@ pub fn validate_document_id(value: &RawValue) -> Result<String, ApiError> {
 }
 
 fn invalid_document_id(value: &RawValue) -> ApiError {
-    // Read and written again, so that the value is quoted as Meilisearch quotes it: `1e3` as `1000.0`, and
-    // without the `+` that newer versions of the JSON library put in exponents.
-    let quoted = match serde_json::from_str::<Value>(value.get()) {
-        Ok(Value::Number(number)) => number.to_string().replace("e+", "e"),
-        Ok(value) => value.to_string(),
-        Err(_) => value.get().to_owned(),
-    };
+    // Read and written again, so that `1e3` is quoted as `1000.0`.
+    let quoted = serde_json::from_str::<Value>(value.get())
+        .map_or_else(|_| value.get().to_owned(), |value| quote(&value));
     ApiError::bad_request(
         "invalid_document_id",
         format!(

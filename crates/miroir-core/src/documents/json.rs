@@ -6,11 +6,12 @@
 //! whole task on them after others have applied their part.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
+use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
 use super::format::Format;
@@ -30,24 +31,24 @@ pub(super) struct Scan {
     pub(super) spans: Vec<Span>,
     /// The first field with a reserved name: which document, which name.
     pub(super) reserved: Option<(usize, String)>,
-    /// The first value that no node can index: which document, why.
-    pub(super) unreadable: Option<(usize, String)>,
+    /// The documents with a value that no node can index, and why.
+    pub(super) unreadable: Vec<(usize, String)>,
 }
 
 impl Scan {
     /// Looks into one document and remembers its place.
     fn add(&mut self, body: &[u8], document: &str) -> Result<(), serde_json::Error> {
         let ordinal = self.spans.len();
+        let mut unreadable = None;
         for_each_field(document, |name, value| {
             if self.reserved.is_none() && hidden::is_reserved(name) {
                 self.reserved = Some((ordinal, name.to_owned()));
             }
-            if self.unreadable.is_none()
-                && let Some(reason) = unreadable_reason(value)
-            {
-                self.unreadable = Some((ordinal, reason));
+            if unreadable.is_none() {
+                unreadable = unreadable_reason(value);
             }
         })?;
+        self.unreadable.extend(unreadable.map(|reason| (ordinal, reason)));
         // `document` was borrowed from `body`, whose length fits 32 bits.
         let start = document.as_ptr() as usize - body.as_ptr() as usize;
         self.spans.push(Span { start: start as u32, end: (start + document.len()) as u32 });
@@ -125,6 +126,22 @@ pub(super) fn for_each_field<'de>(
     visit: impl FnMut(&str, &'de RawValue),
 ) -> Result<(), serde_json::Error> {
     serde_json::Deserializer::from_str(document).deserialize_map(EachField(visit))
+}
+
+/// A value as Meilisearch's messages quote it: compact, and without the `+` that newer versions of the JSON
+/// library put in exponents.
+pub(super) fn quote(value: &impl Serialize) -> String {
+    struct PlainExponents;
+    impl Formatter for PlainExponents {
+        fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+            let number = serde_json::Number::from_f64(value).map(|number| number.to_string());
+            writer.write_all(number.as_deref().unwrap_or("null").replace("e+", "e").as_bytes())
+        }
+    }
+    let mut output = Vec::new();
+    // Writing to memory does not fail, and what is written is text.
+    let _ = value.serialize(&mut serde_json::Serializer::with_formatter(&mut output, PlainExponents));
+    String::from_utf8(output).unwrap_or_default()
 }
 
 /// Why no node could index this value, if so: an escape that is no character, a number out of range, or
@@ -360,9 +377,9 @@ mod tests {
             (deep(10_000), "recursion limit exceeded at line 1 column 128"),
         ] {
             let scan = scan_json(body.as_bytes()).unwrap();
-            assert_eq!(scan.unreadable, Some((0, reason.to_owned())));
+            assert_eq!(scan.unreadable, [(0, reason.to_owned())]);
         }
-        assert_eq!(scan_json(deep(127).as_bytes()).unwrap().unreadable, None);
+        assert_eq!(scan_json(deep(127).as_bytes()).unwrap().unreadable, []);
         let single = deep(10_000);
         assert!(json_error(&single[1..single.len() - 1]).contains("recursion limit exceeded"));
     }

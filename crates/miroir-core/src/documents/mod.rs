@@ -10,6 +10,7 @@
 //!
 //! The body is kept as received; a document costs about 40 bytes on top of it, plus the text of its id.
 
+pub mod browse;
 mod content;
 mod csv;
 mod delete;
@@ -18,6 +19,7 @@ mod format;
 mod json;
 mod primary_key;
 mod stamp;
+mod strip;
 mod vectors;
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +51,7 @@ pub struct DocumentBatch {
     /// Documents that had to be written anew (see [`DocumentBatch::identify`]), by place in the body.
     rewritten: Arc<BTreeMap<u32, String>>,
     reserved: Option<Arc<(usize, String)>>,
-    unreadable: Option<Arc<(usize, String)>>,
+    unreadable: Arc<Vec<(usize, String)>>,
     identified: Arc<Identified>,
 }
 
@@ -107,9 +109,15 @@ impl Identified {
         self.ids.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    fn position(&self, ordinal: usize) -> u64 {
-        let distinct = self.owner.get(ordinal).and_then(|index| self.distinct.get(*index as usize));
-        distinct.map_or(0, |entry| entry.position)
+    /// The entry of the document at a place of the body.
+    fn entry(&self, ordinal: usize) -> Option<&Distinct> {
+        self.owner.get(ordinal).and_then(|index| self.distinct.get(*index as usize))
+    }
+
+    /// Whether a document is sent: when replacing, one followed by another of the same id is not.
+    fn counts(&self, ordinal: usize) -> bool {
+        let is_last = || self.entry(ordinal).is_some_and(|entry| entry.last as usize == ordinal);
+        self.method == WriteMethod::Update || is_last()
     }
 }
 
@@ -140,7 +148,7 @@ impl DocumentBatch {
             spans: Arc::new(spans),
             rewritten: Arc::default(),
             reserved: reserved.map(Arc::new),
-            unreadable: unreadable.map(Arc::new),
+            unreadable: Arc::new(unreadable),
             identified: Arc::default(),
         })
     }
@@ -185,15 +193,11 @@ impl DocumentBatch {
                 with_content.push(ordinal);
             }
         }
-        for ordinal in with_content {
+        for ordinal in with_content.into_iter().filter(|ordinal| identified.counts(*ordinal)) {
             let distinct = identified.owner.get(ordinal).copied().unwrap_or_default() as usize;
-            let is_last =
-                identified.distinct.get(distinct).is_some_and(|entry| entry.last as usize == ordinal);
-            if is_last || rules.method == WriteMethod::Update {
-                self.check_content(ordinal, identified.id(distinct), rules)?;
-            }
+            self.check_content(ordinal, identified.id(distinct), rules)?;
         }
-        if let Some((_, reason)) = self.unreadable.as_deref() {
+        if let Some((_, reason)) = self.unreadable.iter().find(|(ordinal, _)| identified.counts(*ordinal)) {
             let message = content::indexing_message(&rules.index_uid, &format!("internal: {reason}."));
             return Err(ApiError::new(500, "internal", ErrorType::Internal, message));
         }
@@ -271,9 +275,7 @@ impl DocumentBatch {
         // For each id, the document of the body holding the `_vectors` that will count.
         let mut with_vectors: Vec<Option<usize>> = vec![None; self.identified.distinct.len()];
         for (ordinal, owner) in self.identified.owner.iter().enumerate() {
-            let last = self.identified.distinct.get(*owner as usize).map(|entry| entry.last as usize);
-            let counts = rules.method == WriteMethod::Update || last == Some(ordinal);
-            if counts
+            if self.identified.counts(ordinal)
                 && self.special_fields(ordinal)?.1.is_some()
                 && let Some(place) = with_vectors.get_mut(*owner as usize)
             {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::document_id::validate_document_id;
-use super::json::for_each_field;
+use super::json::{for_each_field, quote};
 use crate::error::ApiError;
 
 /// What the names of candidate fields end with.
@@ -107,13 +107,16 @@ impl<'key> PrimaryKeyPath<'key> {
         if found.several {
             return Err(ApiError::bad_request(
                 "invalid_document_id",
-                format!("Document have too many matching `{name}` attribute: `{}`.", quote(document)),
+                format!(
+                    "Document have too many matching `{name}` attribute: `{}`.",
+                    quote_document(document)
+                ),
             ));
         }
         found.value.unwrap_or_else(|| {
             Err(ApiError::bad_request(
                 "missing_document_id",
-                format!("Document doesn't have a `{name}` attribute: `{}`.", quote(document)),
+                format!("Document doesn't have a `{name}` attribute: `{}`.", quote_document(document)),
             ))
         })
     }
@@ -144,9 +147,9 @@ fn remainder_of<'key>(levels: &[(&'key str, &'key str)], field: &str) -> Option<
     levels.iter().find(|(first, _)| *first == field).map(|(_, remainder)| *remainder)
 }
 
-/// A document as error messages quote it: compact, each key once.
-fn quote(document: &str) -> String {
-    serde_json::from_str::<Value>(document).map_or_else(|_| document.to_owned(), |value| value.to_string())
+/// A document as error messages quote it, each key once.
+fn quote_document(document: &str) -> String {
+    serde_json::from_str::<Value>(document).map_or_else(|_| document.to_owned(), |value| quote(&value))
 }
 
 #[cfg(test)]

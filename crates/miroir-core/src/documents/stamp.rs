@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{DocumentBatch, Identified, WriteMethod};
+use super::{DocumentBatch, Identified};
 use crate::hidden;
 use crate::shard::ShardId;
 
@@ -26,23 +26,19 @@ pub struct Chunks {
 
 impl Chunks {
     pub(super) fn new(batch: &DocumentBatch, wanted: impl Fn(ShardId) -> bool) -> Self {
-        let mut order = Vec::new();
-        for (ordinal, distinct) in batch.identified.owner.iter().enumerate() {
-            let Some(document) = batch.identified.distinct.get(*distinct as usize) else { continue };
-            let superseded =
-                batch.identified.method == WriteMethod::Replace && document.last != ordinal as u32;
-            if !superseded && wanted(document.shard) {
-                order.push(ordinal as u32);
-            }
-        }
-        order.sort_by_key(|ordinal| shard_of_document(&batch.identified, *ordinal));
+        let identified = &batch.identified;
+        let is_sent = |ordinal: &u32| {
+            let shard = shard_of_document(identified, *ordinal);
+            identified.counts(*ordinal as usize) && shard.is_some_and(&wanted)
+        };
+        let mut order: Vec<u32> = (0..identified.owner.len() as u32).filter(is_sent).collect();
+        order.sort_by_key(|ordinal| shard_of_document(identified, *ordinal));
         Self { batch: batch.clone(), order, next: 0 }
     }
 }
 
 fn shard_of_document(identified: &Identified, ordinal: u32) -> Option<ShardId> {
-    let distinct = identified.owner.get(ordinal as usize)?;
-    identified.distinct.get(*distinct as usize).map(|document| document.shard)
+    identified.entry(ordinal as usize).map(|entry| entry.shard)
 }
 
 impl Iterator for Chunks {
@@ -65,7 +61,7 @@ impl Iterator for Chunks {
                 let remaining = self.order.len() - self.next;
                 chunk.reserve(needed.max(CHUNK_BYTES.min(remaining.saturating_mul(needed))));
             }
-            let position = identified.position(*ordinal as usize);
+            let position = identified.entry(*ordinal as usize).map_or(0, |entry| entry.position);
             write_stamped(&mut chunk, document, shard, position);
             self.next += 1;
         }

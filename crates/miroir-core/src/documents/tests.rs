@@ -117,6 +117,7 @@ fn ids_are_judged_before_contents_and_superseded_contents_are_not() {
     assert_eq!(identify(r#"[{"id":1,"t":"\ud800"},{"x":1}]"#, &rules), refused("missing_document_id"));
     assert_eq!(identify(r#"[{"id":1,"t":"\ud800"}]"#, &rules), refused("internal"));
     assert_eq!(identify(r#"[{"id":1,"_geo":1},{"id":1,"_geo":null}]"#, &rules), Ok(()));
+    assert_eq!(identify(r#"[{"id":1,"t":"\ud800"},{"id":1}]"#, &rules), Ok(()));
     let updating = ContentRules { method: WriteMethod::Update, ..rules };
     assert_eq!(identify(r#"[{"id":1,"_geo":1},{"id":1}]"#, &updating), refused("invalid_document_geo_field"));
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::content::{ContentRules, indexing_message};
-use super::json::{FieldName, for_each_field};
+use super::json::{FieldName, for_each_field, quote};
 use crate::error::{ApiError, ErrorType};
 
 /// Judges the `_vectors` field of one document.
@@ -116,7 +116,7 @@ fn read_entry<'de>(embedder: &str, value: &'de RawValue) -> Result<Entry<'de>, S
     };
     let shown = match serde_json::from_str::<Value>(text) {
         Ok(Value::String(text)) => text,
-        Ok(other) => other.to_string(),
+        Ok(other) => quote(&other),
         Err(error) => return Err(format!("Could not parse `{path}`: {error}")),
     };
     Err(format!(
@@ -303,15 +303,16 @@ fn refusal(value: &Value, path: &str) -> String {
 }
 
 fn unexpected(path: &str, expected: &str, found: &Value) -> String {
+    let quoted = quote(found);
     let found = match found {
-        Value::Null => "null".to_owned(),
-        Value::Bool(_) => format!("a boolean: `{found}`"),
-        Value::Number(number) if number.is_u64() => format!("a positive integer: `{found}`"),
-        Value::Number(number) if number.is_i64() => format!("a negative integer: `{found}`"),
-        Value::Number(_) => format!("a number: `{found}`"),
-        Value::String(_) => format!("a string: `{found}`"),
-        Value::Array(_) => format!("an array: `{found}`"),
-        Value::Object(_) => format!("an object: `{found}`"),
+        Value::Null => quoted,
+        Value::Bool(_) => format!("a boolean: `{quoted}`"),
+        Value::Number(number) if number.is_u64() => format!("a positive integer: `{quoted}`"),
+        Value::Number(number) if number.is_i64() => format!("a negative integer: `{quoted}`"),
+        Value::Number(_) => format!("a number: `{quoted}`"),
+        Value::String(_) => format!("a string: `{quoted}`"),
+        Value::Array(_) => format!("an array: `{quoted}`"),
+        Value::Object(_) => format!("an object: `{quoted}`"),
     };
     format!("Invalid value type at `{path}`: expected {expected}, but found {found}")
 }

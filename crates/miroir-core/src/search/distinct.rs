@@ -72,11 +72,16 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether a hit with these values is to be kept; if so its values are taken.
     pub(super) fn admit(&mut self, values: Vec<DistinctValue>) -> bool {
-        if values.iter().any(|value| self.values.contains(value)) {
+        if self.has_any(&values) {
             return false;
         }
         self.values.extend(values);
         true
+    }
+
+    /// Whether a hit with these values would be dropped.
+    pub(super) fn has_any(&self, values: &[DistinctValue]) -> bool {
+        values.iter().any(|value| self.values.contains(value))
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::normalise::normalise;
 use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
 use super::settings::{FacetOrder, SearchSettings};
-use crate::hidden::is_reserved;
+use crate::hidden::{SHARD_FIELD, is_reserved};
 
 /// From this many matching documents on, Meilisearch lists facet values in another way: see [`FacetShape::cut`].
 const MANY_DOCUMENTS: u64 = 3000;
@@ -106,6 +106,26 @@ impl<'a> Values<'a> {
         let (_, total) = self.numbers.entry(text).or_insert((value, 0));
         *total = total.saturating_add(count);
     }
+}
+
+/// How many documents a node's facets are of: every document is in one shard, so the facet of shards tells, where
+/// totals stop at what can be reached. At least as many as this, should the facet be cut.
+pub(super) fn count_documents(facets: &RawFacets) -> Result<u64, Malformed> {
+    let Some(distribution) = facets.distribution else { return Ok(0) };
+    let mut documents = 0u64;
+    let mut cursor = Cursor::new(distribution);
+    cursor.begin_object()?;
+    while let Some(attribute) = cursor.next_key()? {
+        if attribute != SHARD_FIELD.as_bytes() {
+            cursor.value()?;
+            continue;
+        }
+        cursor.begin_object()?;
+        while cursor.next_key()?.is_some() {
+            documents = documents.saturating_add(unsigned(cursor.value()?).unwrap_or_default());
+        }
+    }
+    Ok(documents)
 }
 
 /// Merges facets. `documents` is how many documents match, as far as known.

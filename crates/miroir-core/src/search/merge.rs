@@ -148,6 +148,12 @@ impl SearchPlan {
             }
             best.push(ranked);
         }
+        // Hits further down that share a value with one taken count no more than if they had been met.
+        if let Some(attribute) = &self.distinct {
+            while let Some(ranked) = best_first.next()? {
+                duplicates += usize::from(seen.has_any(&values_of(ranked.hit.raw, attribute)?));
+            }
+        }
         Ok((place_pinned(best, best_first.into_pinned()), duplicates))
     }
 
@@ -221,8 +227,12 @@ impl SearchPlan {
 
         let facets: Vec<RawFacets> = counted.iter().map(raw_facets).collect();
         let has_facets = facets.iter().any(|facets| facets.distribution.is_some());
-        let facets =
-            if has_facets { facets::merge(&self.facet_shape, &facets, sum)? } else { Default::default() };
+        let facets = if has_facets {
+            let in_shards = facets.iter().map(facets::count_documents).sum::<Result<u64, _>>()?;
+            facets::merge(&self.facet_shape, &facets, sum.max(in_shards))?
+        } else {
+            Default::default()
+        };
 
         let hit_bytes: usize = selection.page.iter().map(|ranked| ranked.hit.raw.len()).sum();
         let mut body = Vec::with_capacity(hit_bytes + facets.distribution.len() + facets.stats.len() + 256);

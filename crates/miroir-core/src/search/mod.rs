@@ -22,10 +22,13 @@
 
 mod details;
 mod distinct;
+mod errors;
 mod facets;
 mod hits;
 mod hybrid;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod normalise;
 mod plan;
 mod projection;
@@ -36,6 +39,7 @@ mod scan;
 mod score;
 mod settings;
 
+pub use errors::finish_error;
 pub use facets::FacetConflict;
 pub use merge::{MergeError, MergedAnswer};
 pub use plan::{PlanError, SearchPlan};

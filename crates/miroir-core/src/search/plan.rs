@@ -11,7 +11,7 @@ use super::facets::FacetShape;
 use super::projection::Projection;
 use super::request::{Changes, ClientBody, ForwardRaw, filter_with_shards};
 use super::settings::SearchSettings;
-use crate::hidden::is_reserved;
+use crate::hidden::{SHARD_FIELD, is_reserved};
 
 /// Default number of hits of a page.
 const DEFAULT_LIMIT: usize = 20;
@@ -62,6 +62,8 @@ pub struct SearchPlan {
     pub(super) max_total_hits: usize,
     pub(super) projection: Projection,
     pub(super) facet_shape: FacetShape,
+    /// The facets to ask for, when not the client's own list.
+    facets_with_shards: Option<Vec<String>>,
     pub(super) distinct: Option<String>,
     pub(super) unretrieve: Option<Unretrieve>,
     pub(super) shows_score: bool,
@@ -103,6 +105,12 @@ impl SearchPlan {
             count: limit.min(max_total_hits.saturating_sub(first)),
             max_total_hits,
             facet_shape: FacetShape::new(settings, facets.as_deref()),
+            facets_with_shards: facets.filter(|names| names.iter().all(|name| name != "*")).map(
+                |mut names| {
+                    names.push(SHARD_FIELD.to_owned());
+                    names
+                },
+            ),
             shows_score: body.or_default("showRankingScore", false)?,
             shows_details: body.or_default("showRankingScoreDetails", false)?,
             threshold: body.optional("rankingScoreThreshold")?,
@@ -144,11 +152,17 @@ impl SearchPlan {
         if let Some(unretrieve) = &self.unretrieve {
             changes.set_list("attributesToRetrieve", &unretrieve.with_attribute());
         }
+        if let Some(facets) = &self.facets_with_shards {
+            changes.set_list("facets", facets);
+        }
         changes.set("showRankingScoreDetails", "true");
         if self.needs_scores() {
             changes.set("showRankingScore", "true");
         }
-        self.ask_from_the_first(&mut changes, if self.count == 0 { 0 } else { self.reach() });
+        // A search for no hits is answered without ranking any, which shows in the total; but not a hybrid one.
+        let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
+        let wanted = if self.count == 0 && !is_hybrid { 0 } else { self.reach() };
+        self.ask_from_the_first(&mut changes, wanted);
         match self.kind {
             SearchKind::Hybrid { .. } => ["0.0", NEARLY_SEMANTIC]
                 .map(|ratio| {

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// The text is not the JSON that was expected at this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a node's answer is not the expected json (around byte {at})")]
@@ -125,15 +127,16 @@ impl<'a> Cursor<'a> {
     fn skip_string(&mut self) -> Result<(), Malformed> {
         let mut at = self.at + 1;
         loop {
-            match self.bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => at += 2,
-                Some(_) => at += 1,
-                None => return self.malformed(),
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let Some(found) = memchr2(b'"', b'\\', rest) else { return self.malformed() };
+            at += found + 1;
+            if rest.get(found) == Some(&b'"') {
+                self.at = at;
+                return Ok(());
             }
+            // Whatever is escaped, the byte after the backslash is no end of the string.
+            at += 1;
         }
-        self.at = at + 1;
-        Ok(())
     }
 
     fn skip_container(&mut self) -> Result<(), Malformed> {

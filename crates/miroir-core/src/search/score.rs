@@ -42,6 +42,9 @@ impl Maxima {
 
     /// What to change in a hit; `None` when its scores are on the common scale already.
     pub(super) fn rescale(&self, details: &Details) -> Option<Rescaled> {
+        if self.by_bucket.is_empty() {
+            return None;
+        }
         let mut bucket = Vec::new();
         let mut maxima = Vec::with_capacity(details.rules.len());
         for rule in &details.rules {

@@ -21,6 +21,7 @@ mod tests;
 use serde_json::{Map, Value, json};
 
 pub use self::hash::canonical_hash;
+pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::default_ranking_rules;
 pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;
@@ -219,7 +220,7 @@ pub fn to_user(node_settings: &Value, overlay: &Value) -> Value {
 }
 
 /// The body of a `PATCH /settings` that gives a fresh index on a node the settings a user sees: for a new
-/// replica and for repair. An index that has other settings needs them reset first.
+/// replica. For an index that has settings already there is [`repair_node_form`].
 pub fn full_node_form(user_settings: &Value, overlay: &Value, node_version: (u64, u64)) -> Value {
     let mut settings = user_settings.as_object().cloned().unwrap_or_default();
     for name in [FILTERABLE, SORTABLE, RANKING_RULES] {
@@ -231,6 +232,29 @@ pub fn full_node_form(user_settings: &Value, overlay: &Value, node_version: (u64
     // Everything is given, so the overlay that results from it is the one there is.
     translate(&mut settings, &mut Map::new(), node_version);
     Value::Object(settings)
+}
+
+/// The same for an index that shows `found` at `GET /settings`: what it has too much is reset.
+pub fn repair_node_form(
+    user_settings: &Value,
+    overlay: &Value,
+    node_version: (u64, u64),
+    found: &Value,
+) -> Value {
+    let mut form = full_node_form(user_settings, overlay, node_version);
+    reset_surplus(&mut form, found);
+    // Embedders are changed one by one, unlike other settings: those not named stay.
+    if let (Some(embedders), Some(found)) = (form.get_mut(EMBEDDERS), found.get(EMBEDDERS)) {
+        reset_surplus(embedders, found);
+    }
+    form
+}
+
+fn reset_surplus(form: &mut Value, found: &Value) {
+    let (Some(form), Some(found)) = (form.as_object_mut(), found.as_object()) else { return };
+    for name in found.keys() {
+        form.entry(name).or_insert(Value::Null);
+    }
 }
 
 /// The body of the `PATCH /settings` to send to a node right after creating an index there.

@@ -4,7 +4,8 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use miroir_core::documents;
 use miroir_core::error::{ApiError, ErrorType};
 
 use crate::cluster::Cluster;
@@ -49,20 +50,5 @@ fn too_large(limit: usize) -> ApiError {
 
 /// Refuses a body that does not say it is JSON, as Meilisearch does.
 pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-    match essence {
-        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
-        Some(_) => {
-            let found = content_type.unwrap_or_default();
-            let message = format!(
-                "The Content-Type `{found}` is invalid. Accepted values for the Content-Type header are: `application/json`"
-            );
-            Err(ApiError::new(415, "invalid_content_type", ErrorType::InvalidRequest, message))
-        }
-        None => {
-            let message = "A Content-Type header is missing. Accepted values for the Content-Type header are: `application/json`";
-            Err(ApiError::new(415, "missing_content_type", ErrorType::InvalidRequest, message))
-        }
-    }
+    documents::require_json(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()))
 }

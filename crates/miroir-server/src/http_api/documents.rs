@@ -147,7 +147,9 @@ pub async fn browse(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
-    Ok(answer::read(cluster.browse(&uid, BrowseInput::Query(query.unwrap_or_default())).await?))
+    let pairs = parameters::pairs(query.as_deref());
+    let input = BrowseInput::Query(query.unwrap_or_default(), pairs);
+    Ok(answer::read(cluster.browse(&uid, input).await?))
 }
 
 /// The same by `POST`.

@@ -11,19 +11,22 @@ use miroir_core::cover::{Cover, CoverPart};
 use miroir_core::error::ApiError;
 use miroir_core::hidden::shard_filter;
 use miroir_core::shard::ShardId;
-use miroir_node::{Call, Node};
+use miroir_node::{Call, Node, NodeAnswer};
 
 use crate::cluster::Cluster;
 use crate::config::UnavailableShardPolicy;
 use crate::index::IndexView;
 use crate::read::shard_unavailable;
+use crate::write::parse_refusal;
 
 /// Rounds of asking before the shards left count as missing.
 const ROUNDS: usize = 3;
 
 /// What one node is to be asked.
 pub struct Ask<'a> {
-    /// Only these shards, unless the node holds nothing else.
+    /// Only these shards; `None` when the node holds nothing else.
+    pub shards: Option<&'a [ShardId]>,
+    /// The same as a filter expression.
     pub filter: Option<&'a str>,
     /// The node answers for the whole index, so nothing will be merged.
     pub alone: bool,
@@ -32,25 +35,29 @@ pub struct Ask<'a> {
 /// What the nodes said.
 pub struct Gathered {
     /// Per node, the answers to its calls in order.
-    pub answers: Vec<Vec<Bytes>>,
-    /// Per node, the filter it was asked with.
-    pub filters: Vec<Option<String>>,
-    /// The nodes that gave the answers, as positions in the fleet's order.
-    pub nodes: Vec<usize>,
+    pub answers: Vec<Vec<NodeAnswer>>,
+    /// Per node, what it was asked for.
+    pub parts: Vec<CoverPart>,
     /// One node answered for the whole index.
     pub alone: bool,
     /// Shards nobody answered for.
     pub missing: Vec<ShardId>,
 }
 
-enum PartOutcome {
-    Answered(Vec<Bytes>),
-    Refused(ApiError),
-    Failed,
+impl Gathered {
+    /// The bodies of successful answers; a refusal by one node is everybody's answer.
+    pub fn bodies(&self, cluster: &Cluster, index: &IndexView) -> Result<Vec<Vec<Bytes>>, ApiError> {
+        let body = |answer: &NodeAnswer| match answer.status.is_success() {
+            true => Ok(answer.body.clone()),
+            false => Err(cluster.node_refusal(Some(index), answer.status, &answer.body)),
+        };
+        self.answers.iter().map(|answers| answers.iter().map(body).collect()).collect()
+    }
 }
 
 impl Cluster {
-    /// Asks the nodes of a cover with the calls that `calls` makes for each. A 4xx is everybody's answer.
+    /// Asks the nodes of a cover with the calls that `calls` makes for each. A 4xx counts as an answer, except
+    /// that the index is unknown: it does exist, so that node is the one that is wrong.
     pub(crate) async fn gather(
         &self,
         index: &IndexView,
@@ -58,33 +65,27 @@ impl Cluster {
     ) -> Result<Gathered, ApiError> {
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let mut failed: HashSet<String> = HashSet::new();
-        let mut gathered = Gathered {
-            answers: Vec::new(),
-            filters: Vec::new(),
-            nodes: Vec::new(),
-            alone: false,
-            missing: Vec::new(),
-        };
+        let mut gathered =
+            Gathered { answers: Vec::new(), parts: Vec::new(), alone: false, missing: Vec::new() };
         let mut cover = self.cover_without(index, &failed);
         for _ in 0..ROUNDS {
             let missing = std::mem::take(&mut cover.missing);
             let alone = gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty();
             let asks = cover.parts.into_iter().map(|part| {
                 let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
-                let calls = calls(Ask { filter: filter.as_deref(), alone });
-                self.ask_part(index, fleet.get(part.node).copied(), part, filter, calls)
+                let shards = (!part.whole).then_some(part.shards.as_slice());
+                let calls = calls(Ask { shards, filter: filter.as_deref(), alone });
+                self.ask_part(index, fleet.get(part.node).copied(), part, calls)
             });
             let mut unanswered: HashSet<ShardId> = HashSet::new();
-            for (part, filter, outcome) in futures_util::future::join_all(asks).await {
-                match outcome {
-                    PartOutcome::Answered(answers) => {
+            for (part, answers) in futures_util::future::join_all(asks).await {
+                match answers {
+                    Some(answers) => {
                         gathered.answers.push(answers);
-                        gathered.filters.push(filter);
-                        gathered.nodes.push(part.node);
+                        gathered.parts.push(part);
                         gathered.alone = alone;
                     }
-                    PartOutcome::Refused(error) => return Err(error),
-                    PartOutcome::Failed => {
+                    None => {
                         failed.extend(fleet.get(part.node).map(|node| node.id().to_string()));
                         unanswered.extend(part.shards);
                     }
@@ -114,37 +115,34 @@ impl Cluster {
         })
     }
 
+    /// `None` when the node failed.
     async fn ask_part(
         &self,
         index: &IndexView,
         node: Option<&Arc<Node>>,
         part: CoverPart,
-        filter: Option<String>,
         calls: Vec<Call>,
-    ) -> (CoverPart, Option<String>, PartOutcome) {
-        let Some(node) = node else { return (part, filter, PartOutcome::Failed) };
+    ) -> (CoverPart, Option<Vec<NodeAnswer>>) {
+        let Some(node) = node else { return (part, None) };
         let answers = futures_util::future::join_all(calls.iter().map(|call| node.send(call))).await;
-        let mut bodies = Vec::with_capacity(answers.len());
-        for answer in answers {
-            match answer {
-                Ok(answer) if answer.status.is_success() => bodies.push(answer.body),
-                Ok(answer) => {
-                    let error = self.node_refusal(Some(index), answer.status, &answer.body);
-                    // The index exists, so a node that does not know it is the one that is wrong.
-                    if error.code == "index_not_found" {
-                        tracing::warn!(index = %index.record.uid, node = %node.id(), "the node lost the index");
-                        return (part, filter, PartOutcome::Failed);
-                    }
-                    return (part, filter, PartOutcome::Refused(error));
-                }
-                Err(error) => {
-                    tracing::warn!(index = %index.record.uid, %error, "asking other replicas");
-                    return (part, filter, PartOutcome::Failed);
-                }
+        let answers: Result<Vec<NodeAnswer>, _> = answers.into_iter().collect();
+        match answers {
+            Ok(answers) if answers.iter().any(lost_the_index) => {
+                tracing::warn!(index = %index.record.uid, node = %node.id(), "the node lost the index");
+                (part, None)
+            }
+            Ok(answers) => (part, Some(answers)),
+            Err(error) => {
+                tracing::warn!(index = %index.record.uid, %error, "asking other replicas");
+                (part, None)
             }
         }
-        (part, filter, PartOutcome::Answered(bodies))
     }
+}
+
+fn lost_the_index(answer: &NodeAnswer) -> bool {
+    answer.status == http::StatusCode::NOT_FOUND
+        && parse_refusal(answer.status, &answer.body).code == "index_not_found"
 }
 
 /// The part of a cover that concerns the wanted shards.

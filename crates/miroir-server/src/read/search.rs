@@ -53,9 +53,10 @@ impl Cluster {
                 bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
             })
             .await?;
-        let merged = match gathered.answers.first().and_then(|answers| answers.first()) {
+        let answers = gathered.bodies(self, &index)?;
+        let merged = match answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
-            _ => plan.merge(&gathered.answers, begun.elapsed().as_millis() as u64).map(|merged| merged.body),
+            _ => plan.merge(&answers, begun.elapsed().as_millis() as u64).map(|merged| merged.body),
         };
         let body = merged.map_err(|error| {
             tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");

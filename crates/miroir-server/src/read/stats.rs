@@ -148,7 +148,8 @@ impl Cluster {
                 vec![Call::post(path.clone(), body, STATS_LIMIT)]
             })
             .await?;
-        let totals = gathered.answers.iter().flatten().map(|body| serde_json::from_slice::<Total>(body));
+        let bodies = gathered.bodies(self, index)?;
+        let totals = bodies.iter().flatten().map(|body| serde_json::from_slice::<Total>(body));
         totals
             .map(|total| total.map(|total| total.total))
             .sum::<Result<u64, _>>()

@@ -81,6 +81,7 @@ struct Measured {
     shape: String,
     corpus: &'static str,
     profile: Profile,
+    same_documents: bool,
     tally: Tally,
 }
 
@@ -123,24 +124,29 @@ async fn measure(
             oracle.load(&index, corpus, profile).await;
             oracle.delete_some(&index, corpus).await;
             let documents = oracle.compare_documents(&index).await;
-            assert!(documents.is_empty(), "{shape}: the documents of {index} differ:\n{documents}");
+            if !documents.is_empty() {
+                println!(
+                    "== {shape}, {index}: the documents differ
+{documents}"
+                );
+            }
+            let same_documents = documents.is_empty();
             let tally = oracle.compare_generated(&index, corpus, options.seed, options.requests).await;
             println!("== {shape}, {index}: {}", tally.report());
-            measured.push(Measured { shape: shape.to_owned(), corpus: corpus.name, profile, tally });
+            measured.push(Measured {
+                shape: shape.to_owned(),
+                corpus: corpus.name,
+                profile,
+                same_documents,
+                tally,
+            });
         }
     }
 }
 
 /// Whether the contract holds: 99.5 % of hits in each configuration, and everything for the kinds without exception.
 fn kept(measured: &[Measured]) -> bool {
-    measured.iter().all(|one| {
-        one.tally.total().hits_percent() >= 99.5
-            && one
-                .tally
-                .kinds()
-                .iter()
-                .all(|(kind, counts)| kind.exception().is_some() || counts.equal == counts.requests)
-    })
+    measured.iter().all(|one| one.same_documents && one.tally.is_faithful())
 }
 
 fn tables(measured: &[Measured], options: &Options) -> String {
@@ -165,13 +171,15 @@ fn tables(measured: &[Measured], options: &Options) -> String {
          |---|---:|---:|---:|---:|---:|\n",
     );
     for (kind, counts) in &kinds {
-        let mark = if kind.exception().is_some() { " (exception)" } else { "" };
+        let mark = kind
+            .exception()
+            .map_or(String::new(), |exception| format!(" (exception: {})", exception.part.label()));
         writeln!(page, "| {}{mark} | {} | {} |", kind.label(), counts.requests, columns(*counts))
             .expect("a string can be written to");
     }
     let exceptions: Vec<String> = kinds
         .keys()
-        .filter_map(|kind| Some(format!("- {}: {}.\n", kind.label(), kind.exception()?)))
+        .filter_map(|kind| Some(format!("- {}: {}.\n", kind.label(), kind.exception()?.reason)))
         .collect();
     if !exceptions.is_empty() {
         write!(page, "\nExceptions:\n\n{}", exceptions.concat()).expect("a string can be written to");

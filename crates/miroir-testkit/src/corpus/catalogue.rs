@@ -85,6 +85,10 @@ pub fn catalogue(seed: u64, count: usize) -> Corpus {
         text_fields: &["title", "description", "brand", "tags", "category.main"],
         number_fields: &["price", "rating", "released", "stock.count"],
         category_fields: &["brand", "category.main", "category.sub", "tags", "in_stock", "size"],
+        plain_facets: &["category.main", "in_stock", "rating", "released", "stock.count"],
+        spelling_facets: &["brand", "category.sub"],
+        mixed_facets: &["price", "size", "tags"],
+        count_facet: "group",
         sort_fields: &[
             "price",
             "rating",

@@ -27,6 +27,14 @@ pub struct Corpus {
     pub number_fields: &'static [&'static str],
     /// Fields of few different values.
     pub category_fields: &'static [&'static str],
+    /// Fields whose values are each written in one way and of one type.
+    pub plain_facets: &'static [&'static str],
+    /// Fields where values differ in capitals or accents only.
+    pub spelling_facets: &'static [&'static str],
+    /// Fields where a number and a text look alike.
+    pub mixed_facets: &'static [&'static str],
+    /// A field with many values of equal counts; the explicit profile orders them by count.
+    pub count_facet: &'static str,
     /// Fields to sort by, of every kind of value.
     pub sort_fields: &'static [&'static str],
     /// Fields to be distinct by.

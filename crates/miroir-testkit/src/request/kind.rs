@@ -1,5 +1,7 @@
 //! The kinds of search request that are compared, so that each has a rate of its own in the fidelity table.
 
+use crate::compare::{FACETS, TOTALS, is_in};
+
 /// What is special about a generated request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each variant is what its label says")]
@@ -25,7 +27,9 @@ pub enum Kind {
     Distinct,
     DistinctPages,
     Facets,
-    FacetsCut,
+    FacetsSpelling,
+    FacetsMixed,
+    FacetsByCount,
     Highlight,
     Crop,
     MatchesPosition,
@@ -48,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of the table.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::Word,
         Self::Words,
         Self::Typo,
@@ -70,7 +74,9 @@ impl Kind {
         Self::Distinct,
         Self::DistinctPages,
         Self::Facets,
-        Self::FacetsCut,
+        Self::FacetsSpelling,
+        Self::FacetsMixed,
+        Self::FacetsByCount,
         Self::Highlight,
         Self::Crop,
         Self::MatchesPosition,
@@ -115,7 +121,9 @@ impl Kind {
             Self::Distinct => "distinct",
             Self::DistinctPages => "distinct with pages",
             Self::Facets => "facets",
-            Self::FacetsCut => "facets with many values",
+            Self::FacetsSpelling => "facets: values spelt in several ways",
+            Self::FacetsMixed => "facets: numbers and texts that look alike",
+            Self::FacetsByCount => "facets: many values, ordered by count",
             Self::Highlight => "highlight",
             Self::Crop => "crop",
             Self::MatchesPosition => "showMatchesPosition",
@@ -137,14 +145,108 @@ impl Kind {
         }
     }
 
-    /// Why answers of this kind cannot always be equal, or `None`: then every one must be.
-    pub fn exception(self) -> Option<&'static str> {
+    /// How many times as often as others it is generated: plain searches are what people send most.
+    pub fn weight(self) -> usize {
         match self {
-            Self::StrategyFrequency => Some(
-                "words are dropped from the most frequent on, and each node only knows how frequent a word is in its \
-                 own documents",
-            ),
+            Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 4,
+            Self::FilterText | Self::SortNumber | Self::Placeholder | Self::Highlight => 4,
+            _ => 1,
+        }
+    }
+
+    /// Which part of the answers of this kind cannot always be equal; `None`: everything must be.
+    pub fn exception(self) -> Option<&'static Exception> {
+        match self {
+            Self::StrategyFrequency => Some(&FREQUENCY),
+            Self::Distinct | Self::Threshold => Some(&ESTIMATES),
+            Self::FacetsMixed => Some(&LOOK_ALIKES),
+            Self::FacetsByCount => Some(&TIED_COUNTS),
+            Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
+                Some(&MARKS)
+            }
             _ => None,
+        }
+    }
+}
+
+const FREQUENCY: Exception = Exception {
+    part: Part::Anything,
+    at_least: 0.5,
+    reason: "words are dropped from the most frequent on, and a node only knows how frequent a word is in its own \
+             documents",
+};
+const ESTIMATES: Exception = Exception {
+    part: Part::Totals,
+    at_least: 0.3,
+    reason: "`estimatedTotalHits` subtracts only what was left out before the page was full, and what that was \
+             depends on how all documents together fall into groups of equal rank; with `page` the total is exact \
+             and equal",
+};
+const LOOK_ALIKES: Exception = Exception {
+    part: Part::Facets,
+    at_least: 0.1,
+    reason: "when a number and a text look alike (`7` and `\"7\"`), Meilisearch lists the count of the text only, and \
+             a node does not say which of the two it counted",
+};
+const TIED_COUNTS: Exception = Exception {
+    part: Part::Facets,
+    at_least: 0.4,
+    reason: "the order of values with equal counts, and which of them are cut, follows from the tree in which \
+             Meilisearch stores all values of all documents",
+};
+const MARKS: Exception = Exception {
+    part: Part::Marks,
+    at_least: 0.95,
+    reason: "which misspelt words are marked in `_formatted` and `_matchesPosition` depends on how far Meilisearch had \
+             to look for typos to fill the page, and a node has to look more or less far than one Meilisearch with \
+             everything",
+};
+
+/// A part of the answers to a kind of request that may differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Exception {
+    /// The only part that may differ.
+    pub part: Part,
+    /// The share of answers that must be equal all the same, so that an exception cannot hide a mistake.
+    pub at_least: f64,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything, hits included.
+    Anything,
+    /// The totals.
+    Totals,
+    /// The facets.
+    Facets,
+    /// What is marked as matching in the hits.
+    Marks,
+}
+
+impl Part {
+    /// Whether a differing place of an answer belongs to it.
+    pub fn contains(self, place: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Totals => is_in(place, TOTALS),
+            Self::Facets => is_in(place, FACETS),
+            Self::Marks => {
+                place.starts_with("hits[")
+                    && (place.contains("]._matchesPosition") || place.contains("]._formatted"))
+            }
+        }
+    }
+
+    /// As the table names it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Anything => "hits",
+            Self::Totals => "totals",
+            Self::Facets => "facets",
+            Self::Marks => "marks",
         }
     }
 }

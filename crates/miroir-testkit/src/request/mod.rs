@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::corpus::{Corpus, Dice, vector};
 
-pub use kind::Kind;
+pub use kind::{Exception, Kind, Part};
 
 /// One generated request.
 #[derive(Debug, Clone)]
@@ -37,34 +37,39 @@ impl SearchRequest {
 pub struct Generator<'corpus> {
     corpus: &'corpus Corpus,
     dice: Dice,
+    kinds: Vec<Kind>,
     position: usize,
 }
 
 impl<'corpus> Generator<'corpus> {
     /// The requests of a seed.
     pub fn new(corpus: &'corpus Corpus, seed: u64) -> Self {
-        Self { corpus, dice: Dice::new(seed), position: 0 }
+        let possible = |kind: &Kind| match kind {
+            Kind::FilterGeo | Kind::SortGeo => corpus.has_geo,
+            Kind::FacetsSpelling => !corpus.spelling_facets.is_empty(),
+            Kind::FacetsMixed => !corpus.mixed_facets.is_empty(),
+            Kind::Vector | Kind::Hybrid => corpus.vector_dimensions > 0,
+            _ => true,
+        };
+        // Round after round, each kind once; the heavier ones come back in between.
+        let heaviest = Kind::ALL.into_iter().map(Kind::weight).max().unwrap_or(1);
+        let kinds = (0..heaviest)
+            .flat_map(|round| Kind::ALL.into_iter().filter(move |kind| kind.weight() > round))
+            .filter(possible)
+            .collect();
+        Self { corpus, dice: Dice::new(seed), kinds, position: 0 }
     }
 
-    /// The next request; every kind the corpus has the fields for comes equally often.
+    /// The next request.
     pub fn next_request(&mut self) -> SearchRequest {
-        loop {
-            let kind = Kind::ALL[self.position % Kind::ALL.len()];
-            self.position += 1;
-            let possible = match kind {
-                Kind::FilterGeo | Kind::SortGeo => self.corpus.has_geo,
-                Kind::Vector | Kind::Hybrid => self.corpus.vector_dimensions > 0,
-                _ => true,
-            };
-            if possible {
-                let mut body = self.body(kind);
-                // A quarter of all requests looks further down than the first page.
-                if body.get("limit").is_none() && body.get("hitsPerPage").is_none() && self.dice.once_in(4) {
-                    body["limit"] = json!(self.dice.between(1, 60));
-                }
-                return SearchRequest { kind, body };
-            }
+        let kind = self.kinds[self.position % self.kinds.len()];
+        self.position += 1;
+        let mut body = self.body(kind);
+        // A quarter of all requests asks for more or less than the usual page.
+        if body.get("limit").is_none() && body.get("hitsPerPage").is_none() && self.dice.once_in(4) {
+            body["limit"] = json!(self.dice.between(1, 60));
         }
+        SearchRequest { kind, body }
     }
 
     fn body(&mut self, kind: Kind) -> Value {
@@ -103,9 +108,9 @@ impl<'corpus> Generator<'corpus> {
                 body
             }
             Kind::Facets => json!({ "q": self.some_words(0, 1), "facets": self.facets(), "limit": 5 }),
-            Kind::FacetsCut => {
-                json!({ "q": "", "facets": [self.corpus.number_fields[0], self.corpus.distinct_fields[0]], "limit": 3 })
-            }
+            Kind::FacetsSpelling => self.facets_of(self.corpus.spelling_facets),
+            Kind::FacetsMixed => self.facets_of(self.corpus.mixed_facets),
+            Kind::FacetsByCount => json!({ "q": self.some_words(0, 1), "facets": [self.corpus.count_facet] }),
             Kind::Highlight => self.highlight(),
             Kind::Crop => self.crop(),
             Kind::MatchesPosition => json!({ "q": self.some_words(1, 3), "showMatchesPosition": true }),
@@ -177,12 +182,13 @@ impl<'corpus> Generator<'corpus> {
     }
 
     fn facets(&mut self) -> Value {
-        if self.dice.once_in(4) {
-            return json!(["*"]);
-        }
-        let fields = self.corpus.category_fields;
+        let fields = self.corpus.plain_facets;
         let (first, second) = (*self.dice.pick(fields), *self.dice.pick(fields));
-        json!([first, second, self.corpus.number_fields[1]])
+        json!([first, second])
+    }
+
+    fn facets_of(&mut self, fields: &[&str]) -> Value {
+        json!({ "q": self.some_words(0, 1), "facets": [self.dice.pick(fields)], "limit": 5 })
     }
 
     fn pages(&mut self) -> Value {
