@@ -250,6 +250,18 @@ pub fn repair_node_form(
     form
 }
 
+/// The overlay as it was before a change that nodes then failed to make: what users see has not changed, and
+/// it tells all but the secrets, which do no harm if kept.
+pub fn overlay_after_failure(user_settings: &Value, overlay: &Value) -> Value {
+    let mut restored = overlay.as_object().cloned().unwrap_or_default();
+    for name in [DISPLAYED, FACETING] {
+        restored.remove(name);
+        let shown = user_settings.get(name).filter(|value| **value != json!(["*"]));
+        restored.extend(shown.map(|value| (name.to_owned(), value.clone())));
+    }
+    Value::Object(restored)
+}
+
 fn reset_surplus(form: &mut Value, found: &Value) {
     let (Some(form), Some(found)) = (form.as_object_mut(), found.as_object()) else { return };
     for name in found.keys() {

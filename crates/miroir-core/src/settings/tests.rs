@@ -326,3 +326,15 @@ proptest! {
         prop_assert_eq!(overlay, whole.overlay);
     }
 }
+
+#[test]
+fn a_failed_change_leaves_no_trace_in_the_overlay() {
+    let user = json!({DISPLAYED: ["title"], FACETING: {"maxValuesPerFacet": 7, "sortFacetValuesBy": {"*": "alpha"}}});
+    let changed = json!({FACETING: {"maxValuesPerFacet": 9}, "embedders": {"e": {"apiKey": "k"}}});
+    let restored = overlay_after_failure(&user, &changed);
+    assert_eq!(restored[DISPLAYED], json!(["title"]));
+    assert_eq!(restored[FACETING]["maxValuesPerFacet"], json!(7));
+    assert_eq!(restored["embedders"], changed["embedders"]);
+    let all_shown = json!({DISPLAYED: ["*"]});
+    assert_eq!(overlay_after_failure(&all_shown, &json!({DISPLAYED: ["title"]})), json!({}));
+}

@@ -223,6 +223,9 @@ async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
             cluster.commit_settings(&handle, &succeeded).await.map_err(|error| error.to_string())?;
         }
         if kind == "settingsUpdate" {
+            if error.is_some() {
+                cluster.forget_settings_change(&handle).await.map_err(|error| error.to_string())?;
+            }
             settle_settings(view);
         }
     } else if succeeded.is_empty() {
