@@ -159,6 +159,8 @@ impl Kind {
         match self {
             Self::StrategyFrequency => Some(&FREQUENCY),
             Self::Distinct | Self::Threshold => Some(&ESTIMATES),
+            Self::Prefix | Self::Words | Self::Typo | Self::LongQuery => Some(&PREFIXES),
+            Self::FacetsSpelling => Some(&SPELLINGS),
             Self::FacetsMixed => Some(&LOOK_ALIKES),
             Self::FacetsByCount => Some(&TIED_COUNTS),
             Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
@@ -174,6 +176,19 @@ const FREQUENCY: Exception = Exception {
     at_least: 0.5,
     reason: "words are dropped from the most frequent on, and a node only knows how frequent a word is in its own \
              documents",
+};
+const PREFIXES: Exception = Exception {
+    part: Part::Anything,
+    at_least: 0.98,
+    reason: "the last word of a query is a prefix, and Meilisearch precomputes the neighbours of a prefix of up to four \
+             letters once at least 100 words begin with it; of the same words a node may hold fewer, and then \
+             proximity is computed in another way",
+};
+const SPELLINGS: Exception = Exception {
+    part: Part::Facets,
+    at_least: 0.0,
+    reason: "of several spellings of a value (`acme`, `ACME`) Meilisearch shows that of the oldest matching document, \
+             and the nodes do not say which of theirs is oldest; the counts are right",
 };
 const ESTIMATES: Exception = Exception {
     part: Part::Totals,
