@@ -98,26 +98,34 @@ impl Payload {
 
 /// Meilisearch refuses bodies above 100 MB by default; ours grow by the hidden fields, so they are cut well below.
 const LARGEST_NODE_BODY: usize = 48 * 1024 * 1024;
-/// A node only queues what it is sent, so answering is quick; a busy disk gets some time.
-const QUEUE_LIMIT: Duration = Duration::from_secs(20);
 /// Slowest upload put up with, in bytes a second.
 const SLOWEST_UPLOAD: usize = 1024 * 1024;
 
 impl Operation {
-    /// The calls for one node, in order. `shards` are the shards of the index placed on that node.
-    pub fn calls(&self, uid: &str, shard_count: u16, shards: &[ShardId], payload: &Payload) -> Vec<Call> {
+    /// The calls for one node, in order. `shards` are the shards of the index placed on that node; `limit` is
+    /// how long it may take to queue something small.
+    pub fn calls(
+        &self,
+        uid: &str,
+        shard_count: u16,
+        shards: &[ShardId],
+        payload: &Payload,
+        limit: Duration,
+    ) -> Vec<Call> {
         let index = format!("/indexes/{}", encode(uid));
-        let call = |method, path: String| Call::new(method, path, QUEUE_LIMIT);
+        let call = |method, path: String| Call::new(method, path, limit);
         let post = |path: String, body: Value| call(Method::POST, path).json(body.to_string());
         match self {
-            Self::CreateIndex { primary_key, settings } => create(uid, primary_key.as_deref(), settings),
+            Self::CreateIndex { primary_key, settings } => {
+                create(uid, primary_key.as_deref(), settings, limit)
+            }
             Self::UpdateIndex { primary_key } => {
                 vec![call(Method::PATCH, index).json(json!({ "primaryKey": primary_key }).to_string())]
             }
             Self::DeleteIndex => vec![call(Method::DELETE, index)],
             Self::ChangeSettings { create: new_settings, method, suffix, body } => {
                 let mut calls =
-                    new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings));
+                    new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings, limit));
                 let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::PATCH);
                 let change = call(method, format!("{index}/settings{suffix}"));
                 calls.push(match body {
@@ -129,7 +137,7 @@ impl Operation {
             Self::AddDocuments { create: new_settings, update, primary_key } => {
                 let mut calls = new_settings
                     .as_ref()
-                    .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings));
+                    .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings, limit));
                 let method = if *update { Method::PUT } else { Method::POST };
                 let query =
                     primary_key.as_ref().map_or(String::new(), |key| format!("?primaryKey={}", encode(key)));
@@ -139,7 +147,7 @@ impl Operation {
                     method: method.clone(),
                     path: path.clone(),
                     body,
-                    limit: QUEUE_LIMIT + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
+                    limit: limit + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
                 }));
                 calls
             }
@@ -191,11 +199,11 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn create(uid: &str, primary_key: Option<&str>, settings: &Value) -> Vec<Call> {
+fn create(uid: &str, primary_key: Option<&str>, settings: &Value, limit: Duration) -> Vec<Call> {
     let index = json!({ "uid": uid, "primaryKey": primary_key });
     vec![
-        Call::post("/indexes", index.to_string(), QUEUE_LIMIT),
-        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), QUEUE_LIMIT)
+        Call::post("/indexes", index.to_string(), limit),
+        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), limit)
             .json(settings.to_string()),
     ]
 }

@@ -119,7 +119,7 @@ impl Cluster {
             return Ok(known);
         }
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
-        let limit = self.config.node_timeout * 4;
+        let limit = self.config.node_timeout;
         let gathered = self
             .gather(index, |ask| {
                 let ids: Vec<&str> =
