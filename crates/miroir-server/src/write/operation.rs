@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use miroir_core::documents::DocumentBatch;
+use miroir_core::documents::{DocumentBatch, StampedDocuments};
 use miroir_core::shard::{ShardId, shard_of};
 use miroir_node::{Call, CallBody};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -76,22 +76,17 @@ pub enum Payload {
     /// Straight from the request.
     Batch(Arc<DocumentBatch>),
     /// Read back from an intent.
-    Stored(Arc<Vec<(ShardId, Bytes)>>),
+    Stored(StampedDocuments),
 }
 
 impl Payload {
-    /// The chunks of the wanted shards.
-    pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = (ShardId, Bytes)> + Send> {
+    /// The documents of the wanted shards, in the order they came in.
+    pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = Bytes> + Send> {
         let is_wanted = move |shard: ShardId| wanted.get(usize::from(shard.0)).copied().unwrap_or(false);
         match self {
             Self::None => Box::new(std::iter::empty()),
-            Self::Batch(batch) => Box::new(Arc::clone(batch).chunks(is_wanted)),
-            Self::Stored(chunks) => {
-                let chunks = Arc::clone(chunks);
-                Box::new((0..chunks.len()).filter_map(move |position| {
-                    chunks.get(position).filter(|(shard, _)| is_wanted(*shard)).cloned()
-                }))
-            }
+            Self::Batch(batch) => Box::new(batch.chunks(is_wanted)),
+            Self::Stored(documents) => Box::new(documents.chunks(is_wanted)),
         }
     }
 }
@@ -170,11 +165,7 @@ impl Operation {
     pub fn shards_concerned(&self, shard_count: u16, payload: &Payload) -> Vec<ShardId> {
         match (self, payload) {
             (Self::AddDocuments { create: None, .. }, Payload::Batch(batch)) => batch.shards(),
-            (Self::AddDocuments { create: None, .. }, Payload::Stored(chunks)) => {
-                let shards: std::collections::BTreeSet<ShardId> =
-                    chunks.iter().map(|(shard, _)| *shard).collect();
-                shards.into_iter().collect()
-            }
+            (Self::AddDocuments { create: None, .. }, Payload::Stored(documents)) => documents.shards(),
             (Self::DeleteDocuments { ids }, _) => {
                 let shards: std::collections::BTreeSet<ShardId> =
                     ids.iter().map(|id| shard_of(id, shard_count)).collect();
@@ -224,7 +215,7 @@ fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, us
     let mut first = 0;
     let mut bytes = 0;
     let mut count = 0;
-    for (position, (_, chunk)) in payload.chunks(Arc::clone(wanted)).enumerate() {
+    for (position, chunk) in payload.chunks(Arc::clone(wanted)).enumerate() {
         if bytes > 0 && bytes + chunk.len() > LARGEST_NODE_BODY {
             parts.push((first, position - first, bytes));
             first = position;
@@ -240,7 +231,7 @@ fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, us
         let (payload, wanted) = (payload.clone(), Arc::clone(wanted));
         let source = move || {
             let chunks = payload.chunks(Arc::clone(&wanted)).skip(first).take(count);
-            Box::new(chunks.map(|(_, chunk)| chunk)) as Box<dyn Iterator<Item = Bytes> + Send>
+            Box::new(chunks) as Box<dyn Iterator<Item = Bytes> + Send>
         };
         (CallBody::Ndjson(Arc::new(source)), bytes)
     };
