@@ -3,6 +3,9 @@
 //! `New` and `new` are one value, shown as the oldest matching document writes it. A node shows the spelling of its
 //! own oldest one. So each node that showed the value is asked for the position of that document, and the node with
 //! the lowest position is right. This takes one more round of requests, only when nodes disagree.
+//!
+//! To a node, the oldest document is the one it was given first. That is the one inserted first as long as nodes
+//! are given documents in the order of insertion, which a copy made to repair or to move a shard cannot keep.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -64,6 +67,9 @@ impl<'a> SpellingRound<'a> {
     }
 
     /// Takes in a node's answer. What cannot be read tells nothing.
+    ///
+    /// Nodes list the lowest positions first, except where facets are sorted by count: there they list up to
+    /// 20,000 in any order, and beyond that the lowest may be missing.
     pub fn learn(&mut self, node: usize, answer: &[u8]) {
         let Ok(answer) = serde_json::from_slice::<MultiAnswer>(answer) else { return };
         let asked: Vec<usize> = self.asked_of(node).map(|(conflict, _)| conflict).collect();
