@@ -23,6 +23,7 @@
 mod details;
 mod distinct;
 mod errors;
+mod facet_list;
 mod facets;
 mod hits;
 mod hybrid;
