@@ -2,7 +2,8 @@
 //!
 //! Values are one value when they are equal after normalisation, and are listed as Meilisearch lists them:
 //! numbers, then strings, each by value or by count. Which of several spellings of a value one Meilisearch would
-//! show depends on which document is oldest, which the counts do not tell; such values are reported.
+//! show depends on which document is oldest, which the counts do not tell; such values are reported, and merged
+//! again once that is settled.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -11,10 +12,20 @@ use super::facet_list::{NumbersFirst, list};
 use super::normalise::normalise;
 use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
 use super::settings::{FacetOrder, SearchSettings};
+use super::spelling::SpellingChoices;
 use crate::hidden::{SHARD_FIELD, is_reserved};
 
 /// From this many matching documents on, Meilisearch lists facet values in another way: see [`list`].
 const MANY_DOCUMENTS: u64 = 3000;
+
+/// One way in which a facet value is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spelling {
+    /// The value as written.
+    pub text: String,
+    /// The nodes that show it so, by their place among the merged answers.
+    pub nodes: Vec<usize>,
+}
 
 /// A facet value that nodes spell differently, so that the spelling shown was a choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +33,15 @@ pub struct FacetConflict {
     /// The facet.
     pub attribute: String,
     /// The spellings, the one shown first.
-    pub spellings: Vec<String>,
+    pub spellings: Vec<Spelling>,
+}
+
+impl FacetConflict {
+    /// How a node spells the value.
+    pub(super) fn spelling_of(&self, node: usize) -> Option<&str> {
+        let spelling = self.spellings.iter().find(|spelling| spelling.nodes.contains(&node))?;
+        Some(&spelling.text)
+    }
 }
 
 /// Facets as one or several nodes gave them: raw `facetDistribution` and `facetStats`.
@@ -69,19 +88,23 @@ impl FacetShape {
 #[derive(Default)]
 struct Values<'a> {
     numbers: HashMap<Cow<'a, str>, (f64, u64)>,
-    strings: BTreeMap<Cow<'a, str>, (Vec<Cow<'a, str>>, u64)>,
+    strings: BTreeMap<Cow<'a, str>, (Vec<SpeltBy<'a>>, u64)>,
 }
 
+/// A spelling and the nodes that show it.
+type SpeltBy<'a> = (Cow<'a, str>, Vec<usize>);
+
 impl<'a> Values<'a> {
-    fn add_string(&mut self, original: Cow<'a, str>, count: u64) {
+    fn add_string(&mut self, original: Cow<'a, str>, count: u64, node: usize) {
         let key = match &original {
             Cow::Borrowed(text) => normalise(text),
             Cow::Owned(text) => Cow::Owned(normalise(text).into_owned()),
         };
         let (spellings, total) = self.strings.entry(key).or_default();
         *total = total.saturating_add(count);
-        if !spellings.contains(&original) {
-            spellings.push(original);
+        match spellings.iter_mut().find(|(spelling, _)| *spelling == original) {
+            Some((_, nodes)) => nodes.push(node),
+            None => spellings.push((original, vec![node])),
         }
     }
 
@@ -116,13 +139,14 @@ pub(super) fn merge(
     shape: &FacetShape,
     nodes: &[RawFacets],
     documents: u64,
+    choices: &SpellingChoices,
 ) -> Result<MergedFacets, Malformed> {
     let mut values: BTreeMap<Cow<str>, Values> = BTreeMap::new();
     let mut stats: BTreeMap<Cow<str>, Stats> = BTreeMap::new();
-    for node in nodes {
+    for (place, node) in nodes.iter().enumerate() {
         let node_stats = node.stats.map(read_stats).transpose()?.unwrap_or_default();
         if let Some(distribution) = node.distribution {
-            read_distribution(shape, distribution, &node_stats, &mut values)?;
+            read_distribution(shape, distribution, &node_stats, place, &mut values)?;
         }
         for (attribute, node_stats) in node_stats {
             match stats.get_mut(&attribute) {
@@ -137,7 +161,7 @@ pub(super) fn merge(
     let mut writer = ObjectWriter::begin(&mut merged.distribution);
     for (attribute, values) in values {
         let out = writer.key(escaped(&attribute).as_bytes());
-        write_values(shape, &attribute, values, documents, out, &mut merged.conflicts);
+        write_values(shape, &attribute, values, documents, choices, out, &mut merged.conflicts);
     }
     writer.end();
     let mut writer = ObjectWriter::begin(&mut merged.stats);
@@ -164,6 +188,7 @@ fn write_values(
     attribute: &str,
     values: Values,
     documents: u64,
+    choices: &SpellingChoices,
     out: &mut Vec<u8>,
     conflicts: &mut Vec<FacetConflict>,
 ) {
@@ -177,7 +202,7 @@ fn write_values(
         FacetOrder::Alpha if is_listed_by_level => left.1.total_cmp(&right.1),
         FacetOrder::Alpha => left.0.cmp(&right.0),
     });
-    let mut strings: Vec<(Cow<str>, Vec<Cow<str>>, u64)> =
+    let mut strings: Vec<(Cow<str>, Vec<SpeltBy>, u64)> =
         values.strings.into_iter().map(|(key, (spellings, count))| (key, spellings, count)).collect();
     if order == FacetOrder::Count {
         strings.sort_unstable_by(|left, right| right.2.cmp(&left.2).then_with(|| right.0.cmp(&left.0)));
@@ -187,9 +212,13 @@ fn write_values(
     // Only of strings that are listed is a spelling chosen.
     let strings = strings.into_iter().filter_map(|(_, mut spellings, count)| {
         spellings.sort_unstable();
-        let shown = spellings.first()?.clone();
-        if spellings.len() > 1 {
-            let spellings = spellings.into_iter().map(Cow::into_owned).collect();
+        let chosen = spellings.iter().find(|(spelling, _)| choices.has(attribute, spelling));
+        let is_settled = chosen.is_some();
+        let shown = chosen.or(spellings.first())?.0.clone();
+        if spellings.len() > 1 && !is_settled {
+            let spellings = spellings.into_iter();
+            let spellings =
+                spellings.map(|(text, nodes)| Spelling { text: text.into_owned(), nodes }).collect();
             conflicts.push(FacetConflict { attribute: attribute.to_owned(), spellings });
         }
         Some((shown, count))
@@ -252,6 +281,7 @@ fn read_distribution<'a>(
     shape: &FacetShape,
     raw: &'a [u8],
     stats: &BTreeMap<Cow<'a, str>, Stats<'a>>,
+    node: usize,
     all: &mut BTreeMap<Cow<'a, str>, Values<'a>>,
 ) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(raw);
@@ -276,7 +306,7 @@ fn read_distribution<'a>(
         for (text, count) in listed {
             match numbers.next() {
                 Some(number) => values.add_number(text, number, count),
-                None => values.add_string(text, count),
+                None => values.add_string(text, count, node),
             }
         }
     }
@@ -363,7 +393,7 @@ mod tests {
                 stats: Some(stats.as_bytes()),
             })
             .collect();
-        let merged = merge(shape, &nodes, documents).unwrap();
+        let merged = merge(shape, &nodes, documents, &SpellingChoices::default()).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(merged.distribution), text(merged.stats), merged.conflicts.len())
     }

@@ -233,6 +233,7 @@ async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
     }
     let outcome = outcome(cluster, task, &view, error);
     cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
+    handle.task_ended(task.record.uid);
     Ok(())
 }
 
