@@ -6,16 +6,16 @@
 //! again once that is settled.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use super::facet_list::{NumbersFirst, list};
 use super::normalise::normalise;
 use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
 use super::settings::{FacetOrder, SearchSettings};
 use super::spelling::SpellingChoices;
 use crate::hidden::{SHARD_FIELD, is_reserved};
 
-/// From this many matching documents on, Meilisearch lists facet values in another way: see [`FacetShape::cut`].
+/// From this many matching documents on, Meilisearch lists facet values in another way: see [`list`].
 const MANY_DOCUMENTS: u64 = 3000;
 
 /// One way in which a facet value is written.
@@ -82,23 +82,6 @@ impl FacetShape {
     fn order_of(&self, attribute: &str) -> FacetOrder {
         self.orders.get(attribute).copied().unwrap_or(self.default_order)
     }
-
-    /// How many numbers and strings are shown.
-    ///
-    /// Few documents listed by value: as many as allowed, numbers first. Otherwise Meilisearch stops at the
-    /// very moment the list is full, so if numbers filled it, strings never do and all of them are listed.
-    fn cut(&self, numbers: usize, strings: usize, is_listed_by_level: bool) -> (usize, usize) {
-        let max = self.max_values;
-        if !is_listed_by_level {
-            let numbers = numbers.min(max);
-            return (numbers, strings.min(max - numbers));
-        }
-        match numbers.cmp(&max) {
-            _ if max == 0 => (numbers, strings),
-            Ordering::Less => (numbers, strings.min(max - numbers)),
-            Ordering::Equal | Ordering::Greater => (max, strings),
-        }
-    }
 }
 
 /// The values of one facet, over all nodes.
@@ -163,7 +146,7 @@ pub(super) fn merge(
     for (place, node) in nodes.iter().enumerate() {
         let node_stats = node.stats.map(read_stats).transpose()?.unwrap_or_default();
         if let Some(distribution) = node.distribution {
-            read_distribution(distribution, &node_stats, place, &mut values)?;
+            read_distribution(shape, distribution, &node_stats, place, &mut values)?;
         }
         for (attribute, node_stats) in node_stats {
             match stats.get_mut(&attribute) {
@@ -225,23 +208,24 @@ fn write_values(
         strings.sort_unstable_by(|left, right| right.2.cmp(&left.2).then_with(|| right.0.cmp(&left.0)));
     }
 
-    let (shown_numbers, shown_strings) = shape.cut(numbers.len(), strings.len(), is_listed_by_level);
-    let mut writer = ObjectWriter::begin(out);
-    for (text, _, count) in numbers.into_iter().take(shown_numbers) {
-        write_json(writer.key(escaped(&text).as_bytes()), &count);
-    }
-    for (_, mut spellings, count) in strings.into_iter().take(shown_strings) {
+    let numbers = numbers.into_iter().map(|(text, _, count)| (text, count));
+    // Only of strings that are listed is a spelling chosen.
+    let strings = strings.into_iter().filter_map(|(_, mut spellings, count)| {
         spellings.sort_unstable();
         let chosen = spellings.iter().find(|(spelling, _)| choices.has(attribute, spelling));
-        if let Some((shown, _)) = chosen.or(spellings.first()) {
-            write_json(writer.key(escaped(shown).as_bytes()), &count);
-        }
-        if spellings.len() > 1 && chosen.is_none() {
+        let is_settled = chosen.is_some();
+        let shown = chosen.or(spellings.first())?.0.clone();
+        if spellings.len() > 1 && !is_settled {
             let spellings = spellings.into_iter();
             let spellings =
                 spellings.map(|(text, nodes)| Spelling { text: text.into_owned(), nodes }).collect();
             conflicts.push(FacetConflict { attribute: attribute.to_owned(), spellings });
         }
+        Some((shown, count))
+    });
+    let mut writer = ObjectWriter::begin(out);
+    for (value, count) in list(shape.max_values, is_listed_by_level, numbers, strings) {
+        write_json(writer.key(escaped(&value).as_bytes()), &count);
     }
     writer.end();
 }
@@ -254,8 +238,8 @@ struct Stats<'a> {
 }
 
 impl Stats<'_> {
-    fn contains(&self, value: f64) -> bool {
-        self.min.0 <= value && value <= self.max.0
+    fn range(&self) -> (f64, f64) {
+        (self.min.0, self.max.0)
     }
 }
 
@@ -294,6 +278,7 @@ fn read_stats(raw: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Stats<'_>>, Malformed
 }
 
 fn read_distribution<'a>(
+    shape: &FacetShape,
     raw: &'a [u8],
     stats: &BTreeMap<Cow<'a, str>, Stats<'a>>,
     node: usize,
@@ -307,20 +292,20 @@ fn read_distribution<'a>(
             cursor.value()?;
             continue;
         }
-        // Only a facet that has numbers has statistics; numbers are then told from strings by being written as
-        // Meilisearch writes numbers, and lying within them.
-        let stats = stats.get(&attribute);
-        let values = all.entry(attribute).or_default();
+        let range = stats.get(&attribute).map(Stats::range);
+        let is_by_count = shape.order_of(&attribute) == FacetOrder::Count;
+        let mut listed = Vec::new();
         cursor.begin_object()?;
         while let Some(value) = cursor.next_key()? {
-            let text = unescape(value);
-            let count = unsigned(cursor.value()?).unwrap_or_default();
-            let as_number = stats.and_then(|stats| {
-                let value: f64 = text.parse().ok()?;
-                (stats.contains(value) && value.to_string() == text).then_some(value)
-            });
-            match as_number {
-                Some(value) => values.add_number(text, value, count),
+            listed.push((unescape(value), unsigned(cursor.value()?).unwrap_or_default()));
+        }
+        let mut numbers_first = NumbersFirst::new(range, is_by_count);
+        let numbers: Vec<f64> = listed.iter().map_while(|(text, _)| numbers_first.next(text)).collect();
+        let values = all.entry(attribute).or_default();
+        let mut numbers = numbers.into_iter();
+        for (text, count) in listed {
+            match numbers.next() {
+                Some(number) => values.add_number(text, number, count),
                 None => values.add_string(text, count, node),
             }
         }
@@ -358,17 +343,19 @@ pub(super) fn finish_alone(
             writer.member(raw_attribute, raw_values);
             continue;
         }
-        let is_number = |raw: &[u8]| {
-            let value = number(raw)?;
-            stats.get(&attribute).filter(|stats| stats.contains(value))
-        };
-        let numbers = listed.iter().take_while(|(value, _)| is_number(value).is_some()).count();
+        let is_by_count = shape.order_of(&attribute) == FacetOrder::Count;
+        let range = stats.get(&attribute).map(Stats::range);
+        let mut numbers_first = NumbersFirst::new(range, is_by_count);
+        let texts: Vec<Cow<str>> = listed.iter().map(|(value, _)| unescape(value)).collect();
+        let numbers = texts.iter().map_while(|text| numbers_first.next(text)).count();
+        // The total stops at what can be reached; no value is in more documents than match.
+        let at_least = listed.iter().filter_map(|(_, count)| unsigned(count)).max().unwrap_or_default();
         let is_listed_by_level =
-            shape.order_of(&attribute) == FacetOrder::Count || documents > MANY_DOCUMENTS;
-        let (shown_numbers, shown_strings) = shape.cut(numbers, listed.len() - numbers, is_listed_by_level);
+            numbers_first.is_listed_by_level().unwrap_or(documents.max(at_least) > MANY_DOCUMENTS);
+        let mut strings = listed.into_iter();
+        let numbers: Vec<_> = strings.by_ref().take(numbers).collect();
         let mut values = ObjectWriter::begin(writer.key(raw_attribute));
-        let strings = listed.iter().skip(numbers).take(shown_strings);
-        for (value, count) in listed.iter().take(shown_numbers.min(numbers)).chain(strings) {
+        for (value, count) in list(shape.max_values, is_listed_by_level, numbers.into_iter(), strings) {
             values.member(value, count);
         }
         values.end();
@@ -445,6 +432,49 @@ mod tests {
         assert_eq!(cut(1, FacetOrder::Alpha), r#"{"n":{"1":1}}"#);
         assert_eq!(cut(3, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1}}"#);
         assert_eq!(cut(2, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1,"a":1}}"#);
+    }
+
+    #[test]
+    fn numbers_cut_by_size_where_nodes_list_by_text() {
+        let nodes = [
+            (r#"{"n":{"10":1,"100":1,"9":1},"_miroir_shard":{"!":3}}"#, r#"{"n":{"min":9.0,"max":100.0}}"#),
+            (r#"{"n":{"8":1,"20":2998},"_miroir_shard":{"+":2999}}"#, r#"{"n":{"min":8.0,"max":20.0}}"#),
+        ];
+        let cut = |documents| merged(&shape(3, FacetOrder::Alpha), &nodes, documents).0;
+        assert_eq!(cut(3002), r#"{"n":{"8":1,"9":1,"10":1}}"#);
+        assert_eq!(cut(3000), r#"{"n":{"10":1,"100":1,"20":2998}}"#);
+        assert_eq!(merged(&shape(5000, FacetOrder::Alpha), &nodes, 3002).0.matches(':').count(), 6);
+    }
+
+    #[test]
+    fn a_value_that_is_a_number_and_a_string_is_listed_once() {
+        let nodes =
+            [(r#"{"n":{"4":2,"5":7}}"#, r#"{"n":{"min":4.0,"max":5.0}}"#), (r#"{"n":{"5":3,"a":1}}"#, "{}")];
+        for (documents, order) in [(10, FacetOrder::Alpha), (3001, FacetOrder::Alpha)] {
+            let (distribution, stats, conflicts) = merged(&shape(100, order), &nodes, documents);
+            assert_eq!(distribution, r#"{"n":{"4":2,"5":3,"a":1}}"#);
+            assert_eq!((stats.as_str(), conflicts), (r#"{"n":{"min":4.0,"max":5.0}}"#, 0));
+        }
+        let by_count = merged(&shape(100, FacetOrder::Count), &nodes, 10).0;
+        assert_eq!(by_count, r#"{"n":{"5":3,"4":2,"a":1}}"#);
+    }
+
+    #[test]
+    fn a_lone_answer_is_cut_as_its_order_shows() {
+        let cut = |values: &str, documents| {
+            let distribution = format!(r#"{{"n":{values}}}"#);
+            let facets = RawFacets {
+                distribution: Some(distribution.as_bytes()),
+                stats: Some(br#"{"n":{"min":1,"max":20}}"#),
+            };
+            let cut = finish_alone(&shape(2, FacetOrder::Alpha), facets, documents).unwrap().0;
+            String::from_utf8(cut).unwrap()
+        };
+        assert_eq!(cut(r#"{"1":1,"2":1,"10":1,"a":1,"b":1}"#, 9), r#"{"n":{"1":1,"2":1,"a":1,"b":1}}"#);
+        assert_eq!(cut(r#"{"1":1,"10":1,"2":1,"a":1,"b":1}"#, 9), r#"{"n":{"1":1,"10":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3000), r#"{"n":{"11":1,"12":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3001), r#"{"n":{"11":1,"12":1,"a":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":3001,"a":1}"#, 9), r#"{"n":{"11":1,"12":1,"a":1}}"#);
     }
 
     #[test]

@@ -22,6 +22,7 @@
 
 mod details;
 mod distinct;
+mod facet_list;
 mod facets;
 mod hits;
 mod hybrid;
