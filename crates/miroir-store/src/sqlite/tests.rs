@@ -230,7 +230,8 @@ async fn victim() {
 
 #[tokio::test]
 async fn acknowledged_writes_survive_a_kill() {
-    for delay in [60, 110, 170] {
+    // Killed at another moment each time, by what it has done and not by the clock.
+    for lines_before_the_kill in [4, 9, 17] {
         let file = OneFile::new();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "sqlite::tests::victim", "--nocapture"])
@@ -239,8 +240,8 @@ async fn acknowledged_writes_survive_a_kill() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let first = lines.find(|line| line.starts_with("begun")).unwrap();
-        std::thread::sleep(Duration::from_millis(delay));
+        let is_ours = |line: &String| line.starts_with("begun") || line.starts_with("abandoned");
+        let before: Vec<String> = lines.by_ref().filter(is_ours).take(lines_before_the_kill).collect();
         child.kill().unwrap();
         child.wait().unwrap();
 
@@ -255,7 +256,7 @@ async fn acknowledged_writes_survive_a_kill() {
         }
         let is_open = |uid: u64| open.iter().any(|(task, _)| task.uid == uid);
         let mut seen = 0;
-        for line in std::iter::once(first).chain(lines) {
+        for line in before.into_iter().chain(lines) {
             let Some((what, uid)) = line.split_once(' ') else { continue };
             let Ok(uid) = uid.parse::<u64>() else { continue };
             assert!(uid < page.total, "acknowledged task {uid} is lost");
@@ -266,6 +267,6 @@ async fn acknowledged_writes_survive_a_kill() {
             }
             seen += 1;
         }
-        assert!(seen > 3, "the victim did too little before it died: {seen}");
+        assert!(seen > 0, "the victim did nothing that can be checked");
     }
 }

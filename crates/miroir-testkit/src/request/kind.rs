@@ -148,7 +148,7 @@ impl Kind {
     /// How many times as often as others it is generated: plain searches are what people send most.
     pub fn weight(self) -> usize {
         match self {
-            Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 4,
+            Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 8,
             Self::FilterText | Self::SortNumber | Self::Placeholder | Self::Highlight => 4,
             _ => 1,
         }
@@ -160,7 +160,6 @@ impl Kind {
             Self::StrategyFrequency => Some(&FREQUENCY),
             Self::Distinct | Self::Threshold => Some(&ESTIMATES),
             Self::Prefix | Self::Words | Self::Typo | Self::LongQuery => Some(&PREFIXES),
-            Self::FacetsSpelling => Some(&SPELLINGS),
             Self::FacetsMixed => Some(&LOOK_ALIKES),
             Self::FacetsByCount => Some(&TIED_COUNTS),
             Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
@@ -183,12 +182,6 @@ const PREFIXES: Exception = Exception {
     reason: "the last word of a query is a prefix, and Meilisearch precomputes the neighbours of a prefix of up to four \
              letters once at least 100 words begin with it; of the same words a node may hold fewer, and then \
              proximity is computed in another way",
-};
-const SPELLINGS: Exception = Exception {
-    part: Part::Facets,
-    at_least: 0.0,
-    reason: "of several spellings of a value (`acme`, `ACME`) Meilisearch shows that of the oldest matching document, \
-             and the nodes do not say which of theirs is oldest; the counts are right",
 };
 const ESTIMATES: Exception = Exception {
     part: Part::Totals,
