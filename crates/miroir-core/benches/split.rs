@@ -5,6 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use miroir_core::documents::{ContentRules, DocumentBatch, Format};
+use miroir_core::shard::ShardId;
 use serde_json::{Value, json};
 
 const DOCUMENTS: usize = 10_000;
@@ -43,9 +44,18 @@ fn split(criterion: &mut Criterion) {
     group.bench_function("parse_and_identify", |bencher| bencher.iter(|| black_box(identify())));
     group.bench_function("whole", |bencher| {
         bencher.iter(|| {
-            let sent =
-                identify().map(|batch| batch.chunks(|_| true).map(|(_, chunk)| chunk.len()).sum::<usize>());
+            let sent = identify().map(|batch| batch.chunks(|_| true).map(|chunk| chunk.len()).sum::<usize>());
             black_box(sent)
+        });
+    });
+    // What each of 3 nodes that share the shards costs on top.
+    let third = |shard: ShardId| shard.0.is_multiple_of(3);
+    let identified = identify();
+    group.bench_function("chunks_of_a_third", |bencher| {
+        bencher.iter(|| {
+            let sent =
+                identified.as_ref().map(|batch| batch.chunks(third).map(|chunk| chunk.len()).sum::<usize>());
+            black_box(sent.ok())
         });
     });
     group.finish();

@@ -4,14 +4,17 @@
 //! never wait for a probe: a node believed to be up that fails is noticed by the request itself.
 
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// One late answer says little: a node may be busy with a heavy batch. This many in a row say that it is frozen.
+const TIMEOUTS_IN_A_ROW: u32 = 3;
 
 /// What is known of one node.
 #[derive(Debug)]
 pub struct Health {
     up: AtomicBool,
-    failures: AtomicU64,
+    timeouts: AtomicU32,
     down_since: RwLock<Option<Instant>>,
     last_error: RwLock<Option<String>>,
     version: RwLock<Option<String>>,
@@ -21,7 +24,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             up: AtomicBool::new(true),
-            failures: AtomicU64::new(0),
+            timeouts: AtomicU32::new(0),
             down_since: RwLock::new(None),
             last_error: RwLock::new(None),
             version: RwLock::new(None),
@@ -56,9 +59,18 @@ impl Health {
         }
     }
 
+    /// Notes that a call was answered.
+    pub(crate) fn note_answer(&self) {
+        self.timeouts.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that a call was not answered in time; true when that has happened too often in a row.
+    pub(crate) fn note_timeout(&self) -> bool {
+        self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW
+    }
+
     /// Notes a failure; true when the node was up until now.
     pub(crate) fn mark_down(&self, error: String) -> bool {
-        self.failures.fetch_add(1, Ordering::Relaxed);
         if let Ok(mut last) = self.last_error.write() {
             *last = Some(error);
         }
@@ -71,6 +83,7 @@ impl Health {
 
     /// Notes a good probe; true when the node was down until now.
     pub(crate) fn mark_up(&self) -> bool {
+        self.note_answer();
         let was_down = !self.up.swap(true, Ordering::AcqRel);
         if was_down && let Ok(mut since) = self.down_since.write() {
             *since = None;

@@ -96,17 +96,17 @@ impl Node {
     }
 
     /// Sends a call and reads the whole answer. A failure of the node itself (no connection, a reset, a 5xx, a
-    /// refused key) takes the node out of service until the next good probe; a mere time-out does not, because
-    /// a slow answer to one heavy call says little about the next.
+    /// refused key) takes the node out of service until the next good probe; so do several time-outs in a row.
     pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         let outcome = match tokio::time::timeout(call.limit, self.exchange(call)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
         };
-        if let Err(error) = &outcome
-            && matches!(error, NodeError::Unreachable { .. } | NodeError::Refused { .. })
-        {
-            self.mark_down(error);
+        match &outcome {
+            Ok(_) => self.health.note_answer(),
+            Err(NodeError::TimedOut { .. }) if !self.health.note_timeout() => {}
+            Err(NodeError::Failed { .. } | NodeError::Unintelligible { .. }) => {}
+            Err(error) => self.mark_down(error),
         }
         outcome
     }
@@ -128,7 +128,8 @@ impl Node {
         NodeError::Unintelligible { node: self.id.clone(), reason }
     }
 
-    pub(crate) fn mark_down(&self, error: &NodeError) {
+    /// Takes the node out of service until the next good probe.
+    pub fn mark_down(&self, error: &NodeError) {
         if self.health.mark_down(error.to_string()) {
             warn!(node = %self.id, %error, "node is down");
         }

@@ -50,8 +50,7 @@ async fn probe(node: &Arc<Node>) {
             node.health().set_version(version.pkg_version);
             node.mark_up();
         }
-        Err(error @ NodeError::TimedOut { .. }) if !node.health().is_up() => node.mark_down(&error),
-        // A node busy with a heavy batch may answer late: a single late probe is no reason to leave it.
+        // The call itself has taken note.
         Err(NodeError::TimedOut { .. }) => {}
         Err(error) => node.mark_down(&error),
     }

@@ -26,6 +26,8 @@ pub struct Index {
     /// of it (a write moving the position on, a settings commit) do not undo each other.
     pub(crate) recording: tokio::sync::Mutex<()>,
     view: RwLock<Option<Arc<IndexView>>>,
+    /// Tasks that ended while the queue was held; whoever holds it takes note before it relies on them.
+    ended: Mutex<Vec<u64>>,
 }
 
 impl Index {
@@ -35,6 +37,29 @@ impl Index {
             queue: tokio::sync::Mutex::default(),
             recording: tokio::sync::Mutex::default(),
             view: RwLock::default(),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Takes note that a task has ended: nodes can be asked what it did.
+    pub(crate) fn task_ended(&self, task: u64) {
+        match self.queue.try_lock() {
+            Ok(mut pending) => pending.finished(&[task]),
+            Err(_) => match self.ended.lock() {
+                Ok(mut ended) => ended.push(task),
+                Err(poisoned) => poisoned.into_inner().push(task),
+            },
+        }
+    }
+
+    /// Drops what is remembered of tasks that have ended.
+    pub(crate) fn forget_ended(&self, pending: &mut PendingWrites) {
+        let ended = match self.ended.lock() {
+            Ok(mut ended) => std::mem::take(&mut *ended),
+            Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
+        };
+        if !ended.is_empty() {
+            pending.finished(&ended);
         }
     }
 

@@ -155,12 +155,12 @@ pub struct TaskOutcome {
     pub finished_at: String,
 }
 
-/// The chunks of a payload: for a shard, the next bytes of what its replicas are to be sent.
+/// The bytes to send, in chunks.
 ///
-/// Chunks of one shard are kept in order, but not their boundaries: long ones are split and adjacent short
-/// ones of the same shard are joined. It is consumed on the store's writer thread, which serves everyone, so it
-/// must not wait for anything slower than a local file.
-pub type Payload = Box<dyn Iterator<Item = std::io::Result<(ShardId, Bytes)>> + Send>;
+/// Their order is kept, but not where they are cut: long chunks are split and short ones are joined. It is
+/// consumed on the store's writer thread, which serves everyone, so it must not wait for anything slower than a
+/// local file.
+pub type Payload = Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send>;
 
 /// What is about to be sent to the nodes, recorded before it is sent.
 pub struct Intent {
@@ -194,8 +194,6 @@ impl std::fmt::Debug for Intent {
 pub struct PayloadChunk {
     /// Place in the payload; pass it to get the next one.
     pub seq: u64,
-    /// Shard the bytes belong to.
-    pub shard: ShardId,
     /// The bytes.
     pub bytes: Bytes,
 }

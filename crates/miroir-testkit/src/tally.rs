@@ -160,13 +160,15 @@ impl Tally {
         }
     }
 
-    /// Whether no kind differs where it may not, and hits are equal in at least 99.5 of 100 answers.
+    /// Whether no kind differs where it may not, and hits are equal in at least 99.5 of 100 answers; in a sample
+    /// of less than 2,000, at least 99, because chance decides how many of the few exceptions it holds.
     pub fn is_faithful(&self) -> bool {
-        self.total().hits_percent() >= 99.5 && !self.kinds.iter().any(|(kind, counts)| counts.fails(*kind))
+        let total = self.total();
+        let least = if total.requests < 2_000 { 99.0 } else { 99.5 };
+        total.hits_percent() >= least && !self.kinds.iter().any(|(kind, counts)| counts.fails(*kind))
     }
 
-    /// Panics unless every kind without a documented exception is always equal, and hits of all kinds together are
-    /// at least in 99.5 of 100 answers.
+    /// Panics unless [`Self::is_faithful`].
     #[track_caller]
     pub fn assert_faithful(&self, what: &str) {
         let broken: Vec<&str> = self

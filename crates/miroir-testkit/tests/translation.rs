@@ -103,6 +103,8 @@ impl Pair {
         let node = self.node().get("/indexes/films/settings").await.ok();
         self.user_settings = to_user(&node, &self.overlay);
         assert_eq!(single, self.user_settings, "after {what}");
+        let values_to_merge = node["faceting"]["maxValuesPerFacet"].as_u64();
+        assert!(values_to_merge >= Some(3000), "after {what}: {}", node["faceting"]);
     }
 
     /// A replica made from what the user sees is the same as the one that went through all the changes: a new
@@ -111,7 +113,7 @@ impl Pair {
         let node = self.node().get("/indexes/films/settings").await.ok();
         let other = json!({
             "rankingRules": ["sort"], "synonyms": {"q": ["r"]}, "searchCutoffMs": 7, "stopWords": ["q"],
-            "typoTolerance": {"disableOnWords": ["q"]}, "faceting": {"sortFacetValuesBy": {"q": "count"}},
+            "typoTolerance": {"disableOnWords": ["q"]}, "faceting": {"maxValuesPerFacet": 9, "sortFacetValuesBy": {"q": "count"}},
             "embedders": {
                 "open": {"source": "userProvided", "dimensions": 9},
                 "surplus": {"source": "openAi", "apiKey": "k"},
@@ -204,6 +206,11 @@ fn whole_changes() -> Vec<Value> {
         json!({"faceting": {"sortFacetValuesBy": {"a": "alpha"}}, "rankingRules": ["sort"]}),
         json!({"faceting": {"maxValuesPerFacet": null, "sortFacetValuesBy": {"*": "count"}}}),
         json!({"faceting": null}),
+        json!({"faceting": {}}),
+        json!({"faceting": {"maxValuesPerFacet": 0}}),
+        json!({"faceting": {"maxValuesPerFacet": 5000, "sortFacetValuesBy": null}}),
+        json!({"faceting": {"maxValuesPerFacet": null}}),
+        json!({"faceting": {"maxValuesPerFacet": 7}}),
         json!({"nope": 1}),
         json!({"chat": null}),
         json!({"chat": {}}),
@@ -289,6 +296,10 @@ async fn every_setting_has_its_route() {
         (Patch, "faceting", json!({"maxValuesPerFacet": 1.5, "sortFacetValuesBy": {"a": "alpha"}})),
         (Patch, "faceting", json!({"unknown": 1})),
         (Patch, "faceting", json!({"sortFacetValuesBy": null})),
+        (Patch, "faceting", json!(null)),
+        (Put, "faceting", json!({"maxValuesPerFacet": 3})),
+        (Patch, "faceting", json!({"maxValuesPerFacet": 4000})),
+        (Patch, "faceting", json!({"maxValuesPerFacet": 4})),
         (Patch, "pagination", json!({"maxTotalHits": 5})),
         (Patch, "embedders", json!({"e": {"source": "openAi", "apiKey": "0123456789abcdef"}})),
         (Patch, "embedders", json!({"e": {"model": "text-embedding-3-large"}})),

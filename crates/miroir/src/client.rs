@@ -79,7 +79,12 @@ impl Client {
                 Ok(error) => format!("{} ({})", error.message, error.code),
                 Err(_) => format!("{} answered {status}", self.url),
             };
-            let failure = Failure::new(explained);
+            let remedy = match status.as_u16() {
+                401 => "; give the key with --api-key or MIROIR_API_KEY",
+                403 => "; give another key with --api-key or MIROIR_API_KEY",
+                _ => "",
+            };
+            let failure = Failure::new(format!("{explained}{remedy}"));
             let worth_retrying = matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504);
             return Err(if worth_retrying { SendError::Again(failure) } else { SendError::Never(failure) });
         }

@@ -28,6 +28,13 @@ pub async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         println!("{} is fine", arguments.config.display());
         return Ok(());
     }
+    tracing::info!(
+        bind = %config.bind,
+        nodes = config.nodes.len(),
+        replication_factor = config.replication_factor,
+        store = %config.store_path.display(),
+        "starting"
+    );
     let mut signals = StopSignals::new()?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(miroir_server::run(config, stop.clone()));

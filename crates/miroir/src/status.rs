@@ -112,7 +112,7 @@ fn render_topology(topology: &Topology) -> String {
         })
         .collect();
     format!(
-        "{} nodes in {} replica group(s), {} copies of each shard in a group, {} shards for new indexes\n{}",
+        "nodes: {}, replica groups: {}, copies of each shard in a group: {}, shards of new indexes: {}\n{}",
         topology.nodes.len(),
         topology.replica_groups,
         topology.replication_factor,
@@ -131,7 +131,7 @@ fn render_index(index: &IndexShards, stats: &IndexStats) -> String {
         })
         .collect();
     let documents: Option<u64> = index.nodes.iter().map(|share| share.documents).sum();
-    let stored = documents.map_or_else(String::new, |count| format!(", stored {count} times in all"));
+    let stored = documents.map_or_else(String::new, |count| format!(", {count} stored copies"));
     let unreadable: Vec<String> = index
         .shards
         .iter()
@@ -142,7 +142,7 @@ fn render_index(index: &IndexShards, stats: &IndexStats) -> String {
     let warning = if unreadable.is_empty() {
         String::new()
     } else {
-        format!("  {} replicas are not read: {}\n", unreadable.len(), unreadable.join(", "))
+        format!("  not read: {} replicas ({})\n", unreadable.len(), unreadable.join(", "))
     };
     format!(
         "index {}: {} documents{stored}, {} shards\n{}{warning}",
@@ -182,8 +182,8 @@ mod tests {
         )
         .unwrap();
         let text = render_index(&index, &IndexStats { number_of_documents: 7 });
-        assert!(text.starts_with("index movies: 7 documents, stored 13 times in all, 1 shards\n"), "{text}");
+        assert!(text.starts_with("index movies: 7 documents, 13 stored copies, 1 shards\n"), "{text}");
         assert!(text.contains("  a     1       7\n"), "{text}");
-        assert!(text.contains("1 replicas are not read: 0 on b is stale"), "{text}");
+        assert!(text.contains("not read: 1 replicas (0 on b is stale)"), "{text}");
     }
 }

@@ -6,7 +6,7 @@
 //! 2. [`DocumentBatch::resolve_primary_key`] and [`DocumentBatch::identify`] read every id and judge everything
 //!    that a node would refuse. Their errors are what the task fails with: nothing has been sent yet.
 //! 3. [`DocumentBatch::assign_positions`] gives each document its place in the index's order of insertion.
-//! 4. [`DocumentBatch::chunks`] yields what to send to whom.
+//! 4. [`DocumentBatch::chunks`] yields what to send to whom; [`StampedDocuments`] reads that back.
 //!
 //! The body is kept as received; a document costs about 40 bytes on top of it, plus the text of its id.
 
@@ -22,7 +22,7 @@ mod stamp;
 mod strip;
 mod vectors;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,7 +38,7 @@ pub use self::content::{ContentRules, EmbedderRule, WriteMethod};
 pub use self::delete::parse_delete_batch;
 pub use self::document_id::{is_valid_document_id, validate_document_id};
 pub use self::format::{Format, format_from_content_type, require_json};
-pub use self::stamp::Chunks;
+pub use self::stamp::StampedDocuments;
 
 /// The documents of one request.
 ///
@@ -331,16 +331,7 @@ impl DocumentBatch {
 
     /// The shards concerned, ascending, each once.
     pub fn shards(&self) -> Vec<ShardId> {
-        let mut shards: Vec<ShardId> = self.identified.distinct.iter().map(|entry| entry.shard).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        shards
-    }
-
-    /// What to send: NDJSON of about 256 KB at most (more only for a single larger document), each chunk
-    /// holding documents of one shard, shards ascending, documents in the order of the body.
-    pub fn chunks(&self, wanted: impl Fn(ShardId) -> bool) -> Chunks {
-        Chunks::new(self, wanted)
+        ascending(self.identified.distinct.iter().map(|entry| entry.shard))
     }
 
     /// The bytes of one document.
@@ -387,6 +378,12 @@ impl Identified {
         by_hash.insert(hash, index);
         Ok(index)
     }
+}
+
+/// The shards met, ascending, each once.
+fn ascending(shards: impl Iterator<Item = ShardId>) -> Vec<ShardId> {
+    let shards: BTreeSet<ShardId> = shards.collect();
+    shards.into_iter().collect()
 }
 
 fn too_large() -> ApiError {

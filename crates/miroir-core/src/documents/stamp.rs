@@ -1,12 +1,17 @@
-//! Turning documents into what is sent to nodes: NDJSON, grouped by shard, with the hidden fields added.
+//! Turning documents into what is sent to nodes: NDJSON with the hidden fields added, and reading that back.
 //!
 //! The hidden fields are written right after a document's `{`; the rest is the client's bytes, untouched.
-//! Chunks are built one at a time when asked for, so a body is never in memory twice, and each holds one
-//! shard only, so that a chunk can be addressed to the replicas of that shard and no one else.
+//! Documents keep the order of the body, because a node numbers them as they come and some answers show that
+//! numbering: of a facet value spelt in several ways, Meilisearch shows the spelling of the lowest number.
+//! Chunks are built one at a time when asked for, so a body is never in memory twice.
+
+use std::iter::Peekable;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
-use super::{DocumentBatch, Identified};
+use super::{Distinct, DocumentBatch, Identified, WriteMethod};
 use crate::hidden;
 use crate::shard::ShardId;
 
@@ -15,71 +20,80 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// What the hidden fields add to a document, at most: for reserving memory.
 const STAMP_BYTES: usize = 80;
 
-/// Iterator over the chunks to send. It shares the batch's memory and can outlive the batch.
-#[derive(Debug)]
-pub struct Chunks {
-    batch: DocumentBatch,
-    /// Documents to send, grouped by shard, in the order of the body inside a shard.
-    order: Vec<u32>,
-    next: usize,
-}
+impl DocumentBatch {
+    /// What to send: NDJSON of about 256 KB at most (more only for a single larger document), holding the
+    /// documents of the wanted shards in the order of the body.
+    ///
+    /// When replacing, only the last version of a document is sent, at the place of the first one: that is
+    /// where one Meilisearch would have numbered it.
+    pub fn chunks<W: Fn(ShardId) -> bool>(&self, wanted: W) -> impl Iterator<Item = Bytes> + use<W> {
+        let (batch, source) = (self.clone(), self.clone());
+        let to_send = (0..self.identified.steps())
+            .filter_map(move |step| source.identified.to_send(step))
+            .filter(move |(_, entry)| wanted(entry.shard));
+        let mut to_send = to_send.peekable();
+        std::iter::from_fn(move || {
+            next_chunk(
+                &mut to_send,
+                |(ordinal, _)| batch.document(*ordinal).len() + STAMP_BYTES,
+                |(ordinal, entry), chunk| write_stamped(chunk, batch.document(ordinal), &entry),
+            )
+        })
+    }
 
-impl Chunks {
-    pub(super) fn new(batch: &DocumentBatch, wanted: impl Fn(ShardId) -> bool) -> Self {
-        let identified = &batch.identified;
-        let is_sent = |ordinal: &u32| {
-            let shard = shard_of_document(identified, *ordinal);
-            identified.counts(*ordinal as usize) && shard.is_some_and(&wanted)
-        };
-        let mut order: Vec<u32> = (0..identified.owner.len() as u32).filter(is_sent).collect();
-        order.sort_by_key(|ordinal| shard_of_document(identified, *ordinal));
-        Self { batch: batch.clone(), order, next: 0 }
+    /// Every distinct id with its position in the index's order of insertion, once positions are assigned.
+    pub fn positions(&self) -> impl Iterator<Item = (&str, u64)> {
+        let distinct = self.identified.distinct.iter().enumerate();
+        distinct.map(|(index, entry)| (self.identified.id(index), entry.position))
     }
 }
 
-fn shard_of_document(identified: &Identified, ordinal: u32) -> Option<ShardId> {
-    identified.entry(ordinal as usize).map(|entry| entry.shard)
-}
-
-impl Iterator for Chunks {
-    type Item = (ShardId, Bytes);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let identified = &self.batch.identified;
-        let shard = shard_of_document(identified, *self.order.get(self.next)?)?;
-        let mut chunk = Vec::new();
-        while let Some(ordinal) = self.order.get(self.next)
-            && shard_of_document(identified, *ordinal) == Some(shard)
-        {
-            let document = self.batch.document(*ordinal as usize);
-            let needed = document.len() + STAMP_BYTES;
-            if !chunk.is_empty() && chunk.len() + needed > CHUNK_BYTES {
-                break;
-            }
-            if chunk.is_empty() {
-                // Large enough for a full chunk or for all that remains, whichever is smaller.
-                let remaining = self.order.len() - self.next;
-                chunk.reserve(needed.max(CHUNK_BYTES.min(remaining.saturating_mul(needed))));
-            }
-            let position = identified.entry(*ordinal as usize).map_or(0, |entry| entry.position);
-            write_stamped(&mut chunk, document, shard, position);
-            self.next += 1;
+impl Identified {
+    /// How many documents are sent when all shards are wanted.
+    fn steps(&self) -> usize {
+        match self.method {
+            WriteMethod::Replace => self.distinct.len(),
+            WriteMethod::Update => self.owner.len(),
         }
-        Some((shard, Bytes::from(chunk)))
     }
+
+    /// The document sent at a step: its place in the body, and what is known of its id.
+    fn to_send(&self, step: usize) -> Option<(usize, Distinct)> {
+        match self.method {
+            WriteMethod::Replace => self.distinct.get(step).map(|entry| (entry.last as usize, *entry)),
+            WriteMethod::Update => self.entry(step).map(|entry| (step, *entry)),
+        }
+    }
+}
+
+/// Fills a chunk with the next documents; `None` when there are no more.
+fn next_chunk<D>(
+    documents: &mut Peekable<impl Iterator<Item = D>>,
+    length: impl Fn(&D) -> usize,
+    write: impl Fn(D, &mut Vec<u8>),
+) -> Option<Bytes> {
+    let first_length = length(documents.peek()?);
+    // Large enough for a full chunk or for all that may remain, whichever is smaller.
+    let remaining = documents.size_hint().1.unwrap_or(1).saturating_mul(first_length);
+    let mut chunk = Vec::with_capacity(first_length.max(CHUNK_BYTES.min(remaining)));
+    let has_room = |document: &D, used: usize| used == 0 || used + length(document) <= CHUNK_BYTES;
+    while let Some(document) = documents.next_if(|document| has_room(document, chunk.len())) {
+        write(document, &mut chunk);
+    }
+    Some(Bytes::from(chunk))
 }
 
 /// Appends a document with its hidden fields, and a line end.
-fn write_stamped(output: &mut Vec<u8>, document: &[u8], shard: ShardId, position: u64) {
+fn write_stamped(output: &mut Vec<u8>, document: &[u8], entry: &Distinct) {
     let fields = document.get(1..).unwrap_or_default();
     output.extend_from_slice(b"{\"");
     output.extend_from_slice(hidden::SHARD_FIELD.as_bytes());
     output.extend_from_slice(b"\":\"");
-    output.extend_from_slice(hidden::encode_shard(shard).as_bytes());
+    output.extend_from_slice(hidden::encode_shard(entry.shard).as_bytes());
     output.extend_from_slice(b"\",\"");
     output.extend_from_slice(hidden::INSERTED_AT_FIELD.as_bytes());
     output.extend_from_slice(b"\":\"");
-    output.extend_from_slice(hidden::encode_position(position).as_bytes());
+    output.extend_from_slice(hidden::encode_position(entry.position).as_bytes());
     output.push(b'"');
     if fields.trim_ascii_start().first() != Some(&b'}') {
         output.push(b',');
@@ -88,10 +102,60 @@ fn write_stamped(output: &mut Vec<u8>, document: &[u8], shard: ShardId, position
     output.push(b'\n');
 }
 
-impl DocumentBatch {
-    /// Every distinct id with its position in the index's order of insertion, once positions are assigned.
-    pub fn positions(&self) -> impl Iterator<Item = (&str, u64)> {
-        let distinct = self.identified.distinct.iter().enumerate();
-        distinct.map(|(index, entry)| (self.identified.id(index), entry.position))
+/// The shard that [`write_stamped`] wrote into a document.
+fn stamped_shard(document: &str) -> Option<ShardId> {
+    let value = document.strip_prefix("{\"")?.strip_prefix(hidden::SHARD_FIELD)?.strip_prefix("\":\"")?;
+    let (digits, _) = value.split_once('"')?;
+    hidden::decode(digits).and_then(|shard| u16::try_from(shard).ok()).map(ShardId)
+}
+
+/// Chunks put end to end and read back, to be sent again. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct StampedDocuments {
+    body: Bytes,
+    /// The shard of each document, and where its line ends; it begins where the previous one ends.
+    lines: Arc<[(ShardId, usize)]>,
+}
+
+impl StampedDocuments {
+    /// Finds the documents in all that [`DocumentBatch::chunks`] yielded. Where that was cut does not matter.
+    ///
+    /// `None` when it is something else. Line ends do not delimit documents: a client may put some inside.
+    pub fn parse(body: Bytes) -> Option<Self> {
+        let mut lines = Vec::new();
+        let mut documents = serde_json::Deserializer::from_slice(&body).into_iter::<&RawValue>();
+        while let Some(document) = documents.next() {
+            let shard = stamped_shard(document.ok()?.get())?;
+            let end = documents.byte_offset();
+            if body.get(end) != Some(&b'\n') {
+                return None;
+            }
+            lines.push((shard, end + 1));
+        }
+        Some(Self { lines: lines.into(), body })
+    }
+
+    /// The shards concerned, ascending, each once.
+    pub fn shards(&self) -> Vec<ShardId> {
+        super::ascending(self.lines.iter().map(|(shard, _)| *shard))
+    }
+
+    /// What to send: as [`DocumentBatch::chunks`] would have yielded for these shards.
+    pub fn chunks<W: Fn(ShardId) -> bool>(&self, wanted: W) -> impl Iterator<Item = Bytes> + use<W> {
+        let (body, lines) = (self.body.clone(), Arc::clone(&self.lines));
+        let mut start = 0;
+        let wanted_lines = (0..lines.len()).filter_map(move |index| {
+            let (shard, end) = *lines.get(index)?;
+            let line = std::mem::replace(&mut start, end)..end;
+            wanted(shard).then_some(line)
+        });
+        let mut wanted_lines = wanted_lines.peekable();
+        std::iter::from_fn(move || {
+            next_chunk(
+                &mut wanted_lines,
+                |line| line.len(),
+                |line, chunk| chunk.extend_from_slice(body.get(line).unwrap_or_default()),
+            )
+        })
     }
 }

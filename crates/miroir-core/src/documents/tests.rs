@@ -20,16 +20,18 @@ fn identified(body: &str, rules: &ContentRules) -> DocumentBatch {
     batch
 }
 
-/// The documents of all chunks, in order, each with the shard of its chunk.
-fn sent(batch: &DocumentBatch) -> Vec<(ShardId, Map<String, Value>)> {
-    batch
-        .chunks(|_| true)
-        .flat_map(|(shard, chunk)| {
-            let documents: Vec<Map<String, Value>> =
-                serde_json::Deserializer::from_slice(&chunk).into_iter().collect::<Result<_, _>>().unwrap();
-            documents.into_iter().map(move |document| (shard, document))
-        })
-        .collect()
+fn documents_of(chunk: &[u8]) -> Vec<Map<String, Value>> {
+    serde_json::Deserializer::from_slice(chunk).into_iter().collect::<Result<_, _>>().unwrap()
+}
+
+/// The documents of all chunks, in order.
+fn sent(batch: &DocumentBatch) -> Vec<Map<String, Value>> {
+    batch.chunks(|_| true).flat_map(|chunk| documents_of(&chunk)).collect()
+}
+
+/// Chunks end to end.
+fn joined(chunks: impl Iterator<Item = Bytes>) -> Vec<u8> {
+    chunks.flatten().collect()
 }
 
 #[test]
@@ -48,13 +50,13 @@ fn an_empty_body_is_a_missing_payload() {
 fn hidden_fields_come_first_and_the_rest_is_untouched() {
     let mut batch = identified("[{ \"id\" : 1,\n \"n\": 1.50e2 }]", &ContentRules::default());
     assert_eq!(batch.assign_positions(0x12, |_| None), 0x13);
-    let chunks: Vec<(ShardId, Bytes)> = batch.chunks(|_| true).collect();
+    let chunks: Vec<Bytes> = batch.chunks(|_| true).collect();
     let shard = shard_of("1", SHARDS);
     let expected = format!(
         "{{\"_miroir_shard\":\"{}\",\"_miroir_inserted_at\":\"!!!!!!!!!!!!!!%'\", \"id\" : 1,\n \"n\": 1.50e2 }}\n",
         hidden::encode_shard(shard)
     );
-    assert_eq!(chunks, [(shard, Bytes::from(expected))]);
+    assert_eq!(chunks, [Bytes::from(expected)]);
 }
 
 #[test]
@@ -68,13 +70,12 @@ fn the_same_id_written_differently_is_one_document() {
     // Replacing: the last version alone is sent, at the place of the first.
     let replaced = sent(&batch);
     assert_eq!(replaced.len(), 2);
-    let one = replaced.iter().find(|(_, document)| document["id"] == "1").unwrap();
-    assert_eq!(one.1["v"], 2);
-    assert_eq!(one.1[hidden::INSERTED_AT_FIELD], hidden::encode_position(5));
+    assert_eq!((&replaced[0]["id"], &replaced[0]["v"]), (&json!("1"), &json!(2)));
+    assert_eq!(replaced[0][hidden::INSERTED_AT_FIELD], hidden::encode_position(5));
     // Updating: all versions are sent, in order.
     let rules = ContentRules { method: WriteMethod::Update, ..ContentRules::default() };
     let updated = sent(&identified(body, &rules));
-    let versions: Vec<&Value> = updated.iter().filter_map(|(_, document)| document.get("v")).collect();
+    let versions: Vec<&Value> = updated.iter().filter_map(|document| document.get("v")).collect();
     assert_eq!(versions, [&json!(1), &json!(2)]);
 }
 
@@ -84,7 +85,7 @@ fn known_documents_keep_their_position() {
     assert_eq!(batch.assign_positions(100, |id| (id == "old").then_some(3)), 102);
     let positions: BTreeMap<String, Option<u64>> = sent(&batch)
         .into_iter()
-        .map(|(_, document)| {
+        .map(|document| {
             let position = document[hidden::INSERTED_AT_FIELD].as_str().and_then(hidden::decode);
             (document["id"].as_str().unwrap().to_owned(), position)
         })
@@ -98,7 +99,7 @@ fn a_key_written_twice_counts_once_in_json_and_twice_in_ndjson() {
     let body = r#"{"id":1,"v":1,"id":2}"#;
     let batch = identified(&format!("[{body}]"), &ContentRules::default());
     assert_eq!(batch.distinct_ids().collect::<Vec<_>>(), ["2"]);
-    let chunk = batch.chunks(|_| true).next().unwrap().1;
+    let chunk = batch.chunks(|_| true).next().unwrap();
     assert_eq!(std::str::from_utf8(&chunk).unwrap().matches("\"id\"").count(), 1);
     let mut ndjson = super::tests::batch(body, Format::Ndjson);
     let error = ndjson.identify("id", SHARDS, &ContentRules::default()).unwrap_err();
@@ -159,11 +160,13 @@ fn chunks_are_bounded_and_only_of_the_shards_wanted() {
     let documents: Vec<Value> = (0..20).map(|id| json!({"id": id, "t": filler})).collect();
     let batch = identified(&serde_json::to_string(&documents).unwrap(), &ContentRules::default());
     let wanted = batch.shards()[0];
-    let chunks: Vec<(ShardId, Bytes)> = batch.chunks(|shard| shard == wanted).collect();
-    assert!(chunks.iter().all(|(shard, chunk)| *shard == wanted && chunk.len() <= 256 * 1024));
-    let count: usize =
-        chunks.iter().map(|(_, chunk)| chunk.iter().filter(|byte| **byte == b'\n').count()).sum();
-    assert_eq!(count, (0..20).filter(|id: &u32| shard_of(&id.to_string(), SHARDS) == wanted).count());
+    let chunks: Vec<Bytes> = batch.chunks(|shard| shard == wanted).collect();
+    assert!(chunks.iter().all(|chunk| chunk.len() <= 256 * 1024), "a chunk is too long");
+    let ids = chunks.iter().flat_map(|chunk| documents_of(chunk)).map(|document| document["id"].clone());
+    let expected = (0..20).filter(|id: &u32| shard_of(&id.to_string(), SHARDS) == wanted).map(Value::from);
+    assert_eq!(ids.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    // Those that fit share a chunk, whatever their shards: 2 of 100 KB in 256 KB.
+    assert_eq!(batch.chunks(|_| true).count(), 10);
 }
 
 #[test]
@@ -172,6 +175,35 @@ fn chunks_outlive_the_batch_on_another_thread() {
     let chunks = batch.chunks(|_| true);
     drop(batch);
     assert!(std::thread::spawn(move || chunks.count()).join().unwrap() >= 1);
+}
+
+#[test]
+fn reading_back_is_not_misled_by_what_documents_hold() {
+    // Fields named as hidden ones are refused at the top only, and line ends between tokens are the client's.
+    let forged = format!("\n{{\"_miroir_shard\":\"{}\"}}\n", hidden::encode_shard(ShardId(SHARDS)));
+    let body = format!("[{{\"id\":1,\"t\":{forged}}},{{\"id\":2,\"t\":[{forged},{forged}]}}]");
+    let batch = identified(&body, &ContentRules::default());
+    let stamped = StampedDocuments::parse(joined(batch.chunks(|_| true)).into()).unwrap();
+    assert_eq!(stamped.shards(), batch.shards());
+    let shard = shard_of("2", SHARDS);
+    assert_ne!(shard, shard_of("1", SHARDS));
+    assert_eq!(
+        joined(stamped.chunks(|wanted| wanted == shard)),
+        joined(batch.chunks(|wanted| wanted == shard))
+    );
+}
+
+#[test]
+fn what_was_not_stamped_is_not_read_back() {
+    let batch = identified(r#"[{"id":1},{"id":2}]"#, &ContentRules::default());
+    let whole = joined(batch.chunks(|_| true));
+    assert!(StampedDocuments::parse(Bytes::copy_from_slice(&whole)).is_some());
+    for length in [1, whole.len() / 2 + 1, whole.len() - 1] {
+        assert!(StampedDocuments::parse(Bytes::copy_from_slice(&whole[..length])).is_none(), "{length}");
+    }
+    for other in ["{\"id\":1}\n", "{\"_miroir_shard\":\"x\"}\n", "{\"_miroir_shard\":\"!%!!!!\"}\n"] {
+        assert!(StampedDocuments::parse(Bytes::from(other)).is_none(), "{other}");
+    }
 }
 
 /// Any document, with an id among a few so that some are written twice.
@@ -224,29 +256,26 @@ proptest! {
         let next_free = batch.assign_positions(1_000, |_| None);
         prop_assert_eq!(batch.received(), documents.len());
 
-        let mut by_id: BTreeMap<String, Vec<Map<String, Value>>> = BTreeMap::new();
+        let mut without_stamps = Vec::new();
         let mut positions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut seen_shards = BTreeSet::new();
-        for (shard, mut document) in sent(&batch) {
+        for mut document in sent(&batch) {
             let id = document["id"].to_string();
-            prop_assert_eq!(shard, shard_of(&id, SHARDS));
+            let shard = shard_of(&id, SHARDS);
             let stored_shard = document.shift_remove(hidden::SHARD_FIELD).unwrap();
             prop_assert_eq!(stored_shard, hidden::encode_shard(shard));
             let position = document.shift_remove(hidden::INSERTED_AT_FIELD).unwrap();
             positions.entry(id.clone()).or_default().insert(position.as_str().unwrap().to_owned());
-            by_id.entry(id).or_default().push(document);
+            without_stamps.push(document);
             seen_shards.insert(shard);
         }
-        let mut expected: BTreeMap<String, Vec<Map<String, Value>>> = BTreeMap::new();
         let mut first_appearances = Vec::new();
-        for document in documents {
-            let id = document["id"].to_string();
-            if !expected.contains_key(&id) {
-                first_appearances.push(id.clone());
+        for id in documents.iter().map(|document| document["id"].to_string()) {
+            if !first_appearances.contains(&id) {
+                first_appearances.push(id);
             }
-            expected.entry(id).or_default().push(document);
         }
-        prop_assert_eq!(by_id, expected);
+        prop_assert_eq!(without_stamps, documents);
         prop_assert_eq!(batch.shards(), seen_shards.into_iter().collect::<Vec<_>>());
         prop_assert_eq!(batch.distinct_ids().collect::<Vec<_>>(), first_appearances.clone());
         for (rank, id) in first_appearances.iter().enumerate() {
@@ -254,5 +283,37 @@ proptest! {
             prop_assert_eq!(&positions[id], &BTreeSet::from([expected]));
         }
         prop_assert_eq!(next_free, 1_000 + first_appearances.len() as u64);
+    }
+
+    #[test]
+    fn what_is_sent_reads_back_as_it_was(
+        documents in documents(), pretty: bool, updating: bool, wanted: [bool; SHARDS as usize]
+    ) {
+        let values = Value::Array(documents.iter().cloned().map(Value::Object).collect());
+        let body = if pretty { format!("{values:#}") } else { values.to_string() };
+        let method = if updating { WriteMethod::Update } else { WriteMethod::Replace };
+        let mut batch = identified(&body, &ContentRules { method, ..ContentRules::default() });
+        batch.assign_positions(7, |_| None);
+        let is_wanted = |shard: ShardId| wanted[usize::from(shard.0)];
+
+        let stamped = StampedDocuments::parse(joined(batch.chunks(|_| true)).into()).unwrap();
+        prop_assert_eq!(stamped.shards(), batch.shards());
+        let to_one_node = joined(batch.chunks(is_wanted));
+        prop_assert_eq!(&joined(stamped.chunks(is_wanted)), &to_one_node);
+
+        // A node gets the last version of each document that is its own, in the order of the first ones.
+        let mut expected: Vec<Map<String, Value>> = Vec::new();
+        for document in documents {
+            if !is_wanted(shard_of(&document["id"].to_string(), SHARDS)) {
+                continue;
+            }
+            match expected.iter_mut().find(|known| !updating && known["id"] == document["id"]) {
+                Some(known) => *known = document,
+                None => expected.push(document),
+            }
+        }
+        let mut sent = documents_of(&to_one_node);
+        sent.iter_mut().for_each(|document| document.retain(|name, _| !hidden::is_reserved(name)));
+        prop_assert_eq!(sent, expected);
     }
 }

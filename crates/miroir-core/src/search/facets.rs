@@ -2,19 +2,30 @@
 //!
 //! Values are one value when they are equal after normalisation, and are listed as Meilisearch lists them:
 //! numbers, then strings, each by value or by count. Which of several spellings of a value one Meilisearch would
-//! show depends on which document is oldest, which the counts do not tell; such values are reported.
+//! show depends on which document is oldest, which the counts do not tell; such values are reported, and merged
+//! again once that is settled.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use super::facet_list::{NumbersFirst, list};
 use super::normalise::normalise;
 use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
 use super::settings::{FacetOrder, SearchSettings};
+use super::spelling::SpellingChoices;
 use crate::hidden::{SHARD_FIELD, is_reserved};
 
-/// From this many matching documents on, Meilisearch lists facet values in another way: see [`FacetShape::cut`].
+/// From this many matching documents on, Meilisearch lists facet values in another way: see [`list`].
 const MANY_DOCUMENTS: u64 = 3000;
+
+/// One way in which a facet value is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spelling {
+    /// The value as written.
+    pub text: String,
+    /// The nodes that show it so, by their place among the merged answers.
+    pub nodes: Vec<usize>,
+}
 
 /// A facet value that nodes spell differently, so that the spelling shown was a choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +33,15 @@ pub struct FacetConflict {
     /// The facet.
     pub attribute: String,
     /// The spellings, the one shown first.
-    pub spellings: Vec<String>,
+    pub spellings: Vec<Spelling>,
+}
+
+impl FacetConflict {
+    /// How a node spells the value.
+    pub(super) fn spelling_of(&self, node: usize) -> Option<&str> {
+        let spelling = self.spellings.iter().find(|spelling| spelling.nodes.contains(&node))?;
+        Some(&spelling.text)
+    }
 }
 
 /// Facets as one or several nodes gave them: raw `facetDistribution` and `facetStats`.
@@ -63,42 +82,29 @@ impl FacetShape {
     fn order_of(&self, attribute: &str) -> FacetOrder {
         self.orders.get(attribute).copied().unwrap_or(self.default_order)
     }
-
-    /// How many numbers and strings are shown.
-    ///
-    /// Few documents listed by value: as many as allowed, numbers first. Otherwise Meilisearch stops at the
-    /// very moment the list is full, so if numbers filled it, strings never do and all of them are listed.
-    fn cut(&self, numbers: usize, strings: usize, is_listed_by_level: bool) -> (usize, usize) {
-        let max = self.max_values;
-        if !is_listed_by_level {
-            let numbers = numbers.min(max);
-            return (numbers, strings.min(max - numbers));
-        }
-        match numbers.cmp(&max) {
-            _ if max == 0 => (numbers, strings),
-            Ordering::Less => (numbers, strings.min(max - numbers)),
-            Ordering::Equal | Ordering::Greater => (max, strings),
-        }
-    }
 }
 
 /// The values of one facet, over all nodes.
 #[derive(Default)]
 struct Values<'a> {
     numbers: HashMap<Cow<'a, str>, (f64, u64)>,
-    strings: BTreeMap<Cow<'a, str>, (Vec<Cow<'a, str>>, u64)>,
+    strings: BTreeMap<Cow<'a, str>, (Vec<SpeltBy<'a>>, u64)>,
 }
 
+/// A spelling and the nodes that show it.
+type SpeltBy<'a> = (Cow<'a, str>, Vec<usize>);
+
 impl<'a> Values<'a> {
-    fn add_string(&mut self, original: Cow<'a, str>, count: u64) {
+    fn add_string(&mut self, original: Cow<'a, str>, count: u64, node: usize) {
         let key = match &original {
             Cow::Borrowed(text) => normalise(text),
             Cow::Owned(text) => Cow::Owned(normalise(text).into_owned()),
         };
         let (spellings, total) = self.strings.entry(key).or_default();
         *total = total.saturating_add(count);
-        if !spellings.contains(&original) {
-            spellings.push(original);
+        match spellings.iter_mut().find(|(spelling, _)| *spelling == original) {
+            Some((_, nodes)) => nodes.push(node),
+            None => spellings.push((original, vec![node])),
         }
     }
 
@@ -133,13 +139,14 @@ pub(super) fn merge(
     shape: &FacetShape,
     nodes: &[RawFacets],
     documents: u64,
+    choices: &SpellingChoices,
 ) -> Result<MergedFacets, Malformed> {
     let mut values: BTreeMap<Cow<str>, Values> = BTreeMap::new();
     let mut stats: BTreeMap<Cow<str>, Stats> = BTreeMap::new();
-    for node in nodes {
+    for (place, node) in nodes.iter().enumerate() {
         let node_stats = node.stats.map(read_stats).transpose()?.unwrap_or_default();
         if let Some(distribution) = node.distribution {
-            read_distribution(distribution, &node_stats, &mut values)?;
+            read_distribution(shape, distribution, &node_stats, place, &mut values)?;
         }
         for (attribute, node_stats) in node_stats {
             match stats.get_mut(&attribute) {
@@ -154,7 +161,7 @@ pub(super) fn merge(
     let mut writer = ObjectWriter::begin(&mut merged.distribution);
     for (attribute, values) in values {
         let out = writer.key(escaped(&attribute).as_bytes());
-        write_values(shape, &attribute, values, documents, out, &mut merged.conflicts);
+        write_values(shape, &attribute, values, documents, choices, out, &mut merged.conflicts);
     }
     writer.end();
     let mut writer = ObjectWriter::begin(&mut merged.stats);
@@ -181,6 +188,7 @@ fn write_values(
     attribute: &str,
     values: Values,
     documents: u64,
+    choices: &SpellingChoices,
     out: &mut Vec<u8>,
     conflicts: &mut Vec<FacetConflict>,
 ) {
@@ -194,26 +202,30 @@ fn write_values(
         FacetOrder::Alpha if is_listed_by_level => left.1.total_cmp(&right.1),
         FacetOrder::Alpha => left.0.cmp(&right.0),
     });
-    let mut strings: Vec<(Cow<str>, Vec<Cow<str>>, u64)> =
+    let mut strings: Vec<(Cow<str>, Vec<SpeltBy>, u64)> =
         values.strings.into_iter().map(|(key, (spellings, count))| (key, spellings, count)).collect();
     if order == FacetOrder::Count {
         strings.sort_unstable_by(|left, right| right.2.cmp(&left.2).then_with(|| right.0.cmp(&left.0)));
     }
 
-    let (shown_numbers, shown_strings) = shape.cut(numbers.len(), strings.len(), is_listed_by_level);
-    let mut writer = ObjectWriter::begin(out);
-    for (text, _, count) in numbers.into_iter().take(shown_numbers) {
-        write_json(writer.key(escaped(&text).as_bytes()), &count);
-    }
-    for (_, mut spellings, count) in strings.into_iter().take(shown_strings) {
+    let numbers = numbers.into_iter().map(|(text, _, count)| (text, count));
+    // Only of strings that are listed is a spelling chosen.
+    let strings = strings.into_iter().filter_map(|(_, mut spellings, count)| {
         spellings.sort_unstable();
-        if let Some(shown) = spellings.first() {
-            write_json(writer.key(escaped(shown).as_bytes()), &count);
-        }
-        if spellings.len() > 1 {
-            let spellings = spellings.into_iter().map(Cow::into_owned).collect();
+        let chosen = spellings.iter().find(|(spelling, _)| choices.has(attribute, spelling));
+        let is_settled = chosen.is_some();
+        let shown = chosen.or(spellings.first())?.0.clone();
+        if spellings.len() > 1 && !is_settled {
+            let spellings = spellings.into_iter();
+            let spellings =
+                spellings.map(|(text, nodes)| Spelling { text: text.into_owned(), nodes }).collect();
             conflicts.push(FacetConflict { attribute: attribute.to_owned(), spellings });
         }
+        Some((shown, count))
+    });
+    let mut writer = ObjectWriter::begin(out);
+    for (value, count) in list(shape.max_values, is_listed_by_level, numbers, strings) {
+        write_json(writer.key(escaped(&value).as_bytes()), &count);
     }
     writer.end();
 }
@@ -226,8 +238,8 @@ struct Stats<'a> {
 }
 
 impl Stats<'_> {
-    fn contains(&self, value: f64) -> bool {
-        self.min.0 <= value && value <= self.max.0
+    fn range(&self) -> (f64, f64) {
+        (self.min.0, self.max.0)
     }
 }
 
@@ -266,8 +278,10 @@ fn read_stats(raw: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Stats<'_>>, Malformed
 }
 
 fn read_distribution<'a>(
+    shape: &FacetShape,
     raw: &'a [u8],
     stats: &BTreeMap<Cow<'a, str>, Stats<'a>>,
+    node: usize,
     all: &mut BTreeMap<Cow<'a, str>, Values<'a>>,
 ) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(raw);
@@ -278,21 +292,21 @@ fn read_distribution<'a>(
             cursor.value()?;
             continue;
         }
-        // Only a facet that has numbers has statistics; numbers are then told from strings by being written as
-        // Meilisearch writes numbers, and lying within them.
-        let stats = stats.get(&attribute);
-        let values = all.entry(attribute).or_default();
+        let range = stats.get(&attribute).map(Stats::range);
+        let is_by_count = shape.order_of(&attribute) == FacetOrder::Count;
+        let mut listed = Vec::new();
         cursor.begin_object()?;
         while let Some(value) = cursor.next_key()? {
-            let text = unescape(value);
-            let count = unsigned(cursor.value()?).unwrap_or_default();
-            let as_number = stats.and_then(|stats| {
-                let value: f64 = text.parse().ok()?;
-                (stats.contains(value) && value.to_string() == text).then_some(value)
-            });
-            match as_number {
-                Some(value) => values.add_number(text, value, count),
-                None => values.add_string(text, count),
+            listed.push((unescape(value), unsigned(cursor.value()?).unwrap_or_default()));
+        }
+        let mut numbers_first = NumbersFirst::new(range, is_by_count);
+        let numbers: Vec<f64> = listed.iter().map_while(|(text, _)| numbers_first.next(text)).collect();
+        let values = all.entry(attribute).or_default();
+        let mut numbers = numbers.into_iter();
+        for (text, count) in listed {
+            match numbers.next() {
+                Some(number) => values.add_number(text, number, count),
+                None => values.add_string(text, count, node),
             }
         }
     }
@@ -329,17 +343,19 @@ pub(super) fn finish_alone(
             writer.member(raw_attribute, raw_values);
             continue;
         }
-        let is_number = |raw: &[u8]| {
-            let value = number(raw)?;
-            stats.get(&attribute).filter(|stats| stats.contains(value))
-        };
-        let numbers = listed.iter().take_while(|(value, _)| is_number(value).is_some()).count();
+        let is_by_count = shape.order_of(&attribute) == FacetOrder::Count;
+        let range = stats.get(&attribute).map(Stats::range);
+        let mut numbers_first = NumbersFirst::new(range, is_by_count);
+        let texts: Vec<Cow<str>> = listed.iter().map(|(value, _)| unescape(value)).collect();
+        let numbers = texts.iter().map_while(|text| numbers_first.next(text)).count();
+        // The total stops at what can be reached; no value is in more documents than match.
+        let at_least = listed.iter().filter_map(|(_, count)| unsigned(count)).max().unwrap_or_default();
         let is_listed_by_level =
-            shape.order_of(&attribute) == FacetOrder::Count || documents > MANY_DOCUMENTS;
-        let (shown_numbers, shown_strings) = shape.cut(numbers, listed.len() - numbers, is_listed_by_level);
+            numbers_first.is_listed_by_level().unwrap_or(documents.max(at_least) > MANY_DOCUMENTS);
+        let mut strings = listed.into_iter();
+        let numbers: Vec<_> = strings.by_ref().take(numbers).collect();
         let mut values = ObjectWriter::begin(writer.key(raw_attribute));
-        let strings = listed.iter().skip(numbers).take(shown_strings);
-        for (value, count) in listed.iter().take(shown_numbers.min(numbers)).chain(strings) {
+        for (value, count) in list(shape.max_values, is_listed_by_level, numbers.into_iter(), strings) {
             values.member(value, count);
         }
         values.end();
@@ -377,7 +393,7 @@ mod tests {
                 stats: Some(stats.as_bytes()),
             })
             .collect();
-        let merged = merge(shape, &nodes, documents).unwrap();
+        let merged = merge(shape, &nodes, documents, &SpellingChoices::default()).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(merged.distribution), text(merged.stats), merged.conflicts.len())
     }
@@ -416,6 +432,49 @@ mod tests {
         assert_eq!(cut(1, FacetOrder::Alpha), r#"{"n":{"1":1}}"#);
         assert_eq!(cut(3, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1}}"#);
         assert_eq!(cut(2, FacetOrder::Count), r#"{"n":{"2":1,"1":1,"b":1,"a":1}}"#);
+    }
+
+    #[test]
+    fn numbers_cut_by_size_where_nodes_list_by_text() {
+        let nodes = [
+            (r#"{"n":{"10":1,"100":1,"9":1},"_miroir_shard":{"!":3}}"#, r#"{"n":{"min":9.0,"max":100.0}}"#),
+            (r#"{"n":{"8":1,"20":2998},"_miroir_shard":{"+":2999}}"#, r#"{"n":{"min":8.0,"max":20.0}}"#),
+        ];
+        let cut = |documents| merged(&shape(3, FacetOrder::Alpha), &nodes, documents).0;
+        assert_eq!(cut(3002), r#"{"n":{"8":1,"9":1,"10":1}}"#);
+        assert_eq!(cut(3000), r#"{"n":{"10":1,"100":1,"20":2998}}"#);
+        assert_eq!(merged(&shape(5000, FacetOrder::Alpha), &nodes, 3002).0.matches(':').count(), 6);
+    }
+
+    #[test]
+    fn a_value_that_is_a_number_and_a_string_is_listed_once() {
+        let nodes =
+            [(r#"{"n":{"4":2,"5":7}}"#, r#"{"n":{"min":4.0,"max":5.0}}"#), (r#"{"n":{"5":3,"a":1}}"#, "{}")];
+        for (documents, order) in [(10, FacetOrder::Alpha), (3001, FacetOrder::Alpha)] {
+            let (distribution, stats, conflicts) = merged(&shape(100, order), &nodes, documents);
+            assert_eq!(distribution, r#"{"n":{"4":2,"5":3,"a":1}}"#);
+            assert_eq!((stats.as_str(), conflicts), (r#"{"n":{"min":4.0,"max":5.0}}"#, 0));
+        }
+        let by_count = merged(&shape(100, FacetOrder::Count), &nodes, 10).0;
+        assert_eq!(by_count, r#"{"n":{"5":3,"4":2,"a":1}}"#);
+    }
+
+    #[test]
+    fn a_lone_answer_is_cut_as_its_order_shows() {
+        let cut = |values: &str, documents| {
+            let distribution = format!(r#"{{"n":{values}}}"#);
+            let facets = RawFacets {
+                distribution: Some(distribution.as_bytes()),
+                stats: Some(br#"{"n":{"min":1,"max":20}}"#),
+            };
+            let cut = finish_alone(&shape(2, FacetOrder::Alpha), facets, documents).unwrap().0;
+            String::from_utf8(cut).unwrap()
+        };
+        assert_eq!(cut(r#"{"1":1,"2":1,"10":1,"a":1,"b":1}"#, 9), r#"{"n":{"1":1,"2":1,"a":1,"b":1}}"#);
+        assert_eq!(cut(r#"{"1":1,"10":1,"2":1,"a":1,"b":1}"#, 9), r#"{"n":{"1":1,"10":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3000), r#"{"n":{"11":1,"12":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3001), r#"{"n":{"11":1,"12":1,"a":1}}"#);
+        assert_eq!(cut(r#"{"11":1,"12":1,"13":3001,"a":1}"#, 9), r#"{"n":{"11":1,"12":1,"a":1}}"#);
     }
 
     #[test]

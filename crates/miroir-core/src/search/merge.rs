@@ -10,6 +10,7 @@ use super::plan::{Paging, SearchKind, SearchPlan};
 use super::rank::{BestFirst, RankedHit, place_pinned};
 use super::scan::{Malformed, ObjectWriter, unsigned, write_json};
 use super::score::Maxima;
+use super::spelling::SpellingChoices;
 
 /// Why answers could not be merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +28,8 @@ pub enum MergeError {
 pub struct MergedAnswer {
     /// The JSON to send.
     pub body: Vec<u8>,
-    /// Facet values of which one of several spellings was chosen.
+    /// Facet values of which one of several spellings was shown without knowing which is right: what a
+    /// [`SpellingRound`](super::SpellingRound) is for.
     pub facet_conflicts: Vec<FacetConflict>,
 }
 
@@ -87,6 +89,16 @@ impl SearchPlan {
     /// Merges the answers of nodes that cover the index together. Per node, the answers to the requests of
     /// [`SearchPlan::bodies`] in their order.
     pub fn merge(&self, answers: &[Vec<Bytes>], elapsed_ms: u64) -> Result<MergedAnswer, MergeError> {
+        self.merge_settled(answers, elapsed_ms, &SpellingChoices::default())
+    }
+
+    /// Merges again, now that it is known how facet values are spelt.
+    pub fn merge_settled(
+        &self,
+        answers: &[Vec<Bytes>],
+        elapsed_ms: u64,
+        choices: &SpellingChoices,
+    ) -> Result<MergedAnswer, MergeError> {
         let parse = |request: usize| -> Result<Vec<Answer<'_>>, MergeError> {
             answers
                 .iter()
@@ -110,7 +122,7 @@ impl SearchPlan {
             SearchKind::Hybrid { semantic_ratio } => self.select_hybrid(&answers, &maxima, semantic_ratio)?,
             _ => self.select(&answers.first, &maxima)?,
         };
-        self.write_merged(&answers, &selection, &maxima, elapsed_ms)
+        self.write_merged(&answers, &selection, &maxima, elapsed_ms, choices)
     }
 
     fn view(&self, came_with_vectors: impl Fn() -> bool, is_merge: bool) -> HitView<'_> {
@@ -216,6 +228,7 @@ impl SearchPlan {
         selection: &Selection,
         maxima: &Maxima,
         elapsed_ms: u64,
+        choices: &SpellingChoices,
     ) -> Result<MergedAnswer, MergeError> {
         let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
         // Of a hybrid search, the second answer is the whole one, unless only keyword hits count.
@@ -229,7 +242,7 @@ impl SearchPlan {
         let has_facets = facets.iter().any(|facets| facets.distribution.is_some());
         let facets = if has_facets {
             let in_shards = facets.iter().map(facets::count_documents).sum::<Result<u64, _>>()?;
-            facets::merge(&self.facet_shape, &facets, sum.max(in_shards))?
+            facets::merge(&self.facet_shape, &facets, sum.max(in_shards), choices)?
         } else {
             Default::default()
         };

@@ -22,7 +22,7 @@
 
 mod details;
 mod distinct;
-mod errors;
+mod facet_list;
 mod facets;
 mod hits;
 mod hybrid;
@@ -38,12 +38,13 @@ mod request;
 mod scan;
 mod score;
 mod settings;
+mod spelling;
 
-pub use errors::finish_error;
-pub use facets::FacetConflict;
+pub use facets::{FacetConflict, Spelling};
 pub use merge::{MergeError, MergedAnswer};
 pub use plan::{PlanError, SearchPlan};
 pub use query_string::body_from_query_string;
 pub use request::ForwardRaw;
 pub use scan::Malformed;
 pub use settings::{FacetOrder, SearchSettings};
+pub use spelling::{SpellingChoices, SpellingRound};

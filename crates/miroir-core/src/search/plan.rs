@@ -19,6 +19,17 @@ const DEFAULT_LIMIT: usize = 20;
 /// formats semantic hits by the words of the query, counts both kinds, and makes do when embedding fails.
 const NEARLY_SEMANTIC: &str = "0.999999";
 
+/// The parameters that make an answer show more than which documents match.
+pub(super) const SHOWING_MORE: [&str; 7] = [
+    "attributesToHighlight",
+    "attributesToCrop",
+    "showMatchesPosition",
+    "showRankingScore",
+    "showRankingScoreDetails",
+    "retrieveVectors",
+    "facets",
+];
+
 /// Why a search cannot be planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -47,7 +58,7 @@ pub(super) enum SearchKind {
 /// One search, planned: the bodies to send and how to read the answers.
 #[derive(Debug, Clone)]
 pub struct SearchPlan {
-    body: ClientBody,
+    pub(super) body: ClientBody,
     /// The client's bytes, for when nothing has to change.
     original: Vec<u8>,
     reserved: Option<String>,
@@ -202,20 +213,11 @@ impl SearchPlan {
         self.restrict(&mut changes, shard_filter);
         self.ask_from_the_first(&mut changes, self.max_total_hits);
         changes.set_list("attributesToRetrieve", &[attribute.to_owned()]);
-        let needless = [
-            "attributesToHighlight",
-            "attributesToCrop",
-            "showMatchesPosition",
-            "showRankingScore",
-            "showRankingScoreDetails",
-            "retrieveVectors",
-            "facets",
-        ];
-        needless.into_iter().for_each(|name| changes.remove(name));
+        SHOWING_MORE.into_iter().for_each(|name| changes.remove(name));
         Some(self.body.write_with(&changes))
     }
 
-    fn ask_from_the_first(&self, changes: &mut Changes, hits: usize) {
+    pub(super) fn ask_from_the_first(&self, changes: &mut Changes, hits: usize) {
         match self.paging {
             Paging::Offset => {
                 changes.set("offset", "0");

@@ -1,7 +1,14 @@
-//! Facets sorted by count are merged from every node, so nodes must return more values than the user asks for.
+//! Facets are merged from every node, so nodes return more values than the user asks for.
 //!
-//! Sorted by name, the first N of all nodes contain the first N overall. Sorted by count they need not: a value
-//! that is frequent overall may be just below the limit everywhere. So nodes return (practically) all.
+//! Meilisearch lists numbers by size when more documents match than a threshold, else by their text. A node
+//! with few of the matching documents would cut its numbers by text where the whole is cut by size, so nodes may
+//! list as many values as the threshold: below it every value of a facet with one value a document, above it
+//! the first values by size, which contain the first overall.
+//!
+//! Sorted by count, the first values of all nodes need not contain the first overall: a value that is frequent
+//! overall may be just below the limit everywhere. Then nodes return (practically) all.
+//!
+//! What the user set is only in the overlay, and what the user sees is taken from there.
 
 use serde_json::{Map, Value, json};
 
@@ -9,8 +16,10 @@ use super::FACETING;
 
 const MAX_VALUES: &str = "maxValuesPerFacet";
 const SORT_BY: &str = "sortFacetValuesBy";
-/// How many values per facet nodes return when any facet is sorted by count.
-const VALUES_FOR_MERGE: u64 = 20_000;
+/// How many values per facet nodes return at least: as many as documents may match to be listed by text.
+pub(super) const VALUES_FOR_MERGE: u64 = 3000;
+/// How many when any facet is sorted by count.
+const VALUES_FOR_MERGE_BY_COUNT: u64 = 20_000;
 /// Meilisearch's default.
 const DEFAULT_MAX_VALUES: u64 = 100;
 
@@ -18,44 +27,39 @@ const DEFAULT_MAX_VALUES: u64 = 100;
 pub(super) fn to_node(faceting: &mut Value, overlay: &mut Map<String, Value>) {
     if faceting.is_null() {
         overlay.remove(FACETING);
+        *faceting = json!({ MAX_VALUES: VALUES_FOR_MERGE, SORT_BY: null });
         return;
     }
     let Some(change) = faceting.as_object_mut() else { return };
-    let mut held = overlay.get(FACETING).and_then(Value::as_object).cloned().unwrap_or_default();
     let is_valid = [(MAX_VALUES, Value::is_u64 as fn(&Value) -> bool), (SORT_BY, Value::is_object)]
         .iter()
         .all(|(name, is_right)| change.get(*name).is_none_or(|value| value.is_null() || is_right(value)));
     if !is_valid {
         return;
     }
-    let mut touched = false;
+    let mut held = overlay.get(FACETING).and_then(Value::as_object).cloned().unwrap_or_default();
     for name in [MAX_VALUES, SORT_BY] {
         let Some(value) = change.get(name) else { continue };
-        touched = true;
         held.remove(name);
         if !value.is_null() {
             held.insert(name.to_owned(), value.clone());
         }
     }
-    if !touched {
-        return;
+    let least = if sorts_by_count(&held) { VALUES_FOR_MERGE_BY_COUNT } else { VALUES_FOR_MERGE };
+    let by_user = held.get(MAX_VALUES).and_then(Value::as_u64).unwrap_or(DEFAULT_MAX_VALUES);
+    change.insert(MAX_VALUES.to_owned(), json!(by_user.max(least)));
+    if held.is_empty() {
+        overlay.remove(FACETING);
+    } else {
+        overlay.insert(FACETING.to_owned(), Value::Object(held));
     }
-    let for_nodes = match held.get(MAX_VALUES).and_then(Value::as_u64) {
-        user if sorts_by_count(&held) => json!(user.unwrap_or(0).max(VALUES_FOR_MERGE)),
-        Some(user) => json!(user),
-        None => Value::Null,
-    };
-    change.insert(MAX_VALUES.to_owned(), for_nodes);
-    overlay.insert(FACETING.to_owned(), Value::Object(held));
 }
 
 /// Shows the number of values per facet that the user set, where nodes have more.
 pub(super) fn to_user(faceting: &mut Value, overlay: &Value) {
-    let Some(held) = overlay.get(FACETING).and_then(Value::as_object) else { return };
-    if sorts_by_count(held)
-        && let Some(shown) = faceting.get_mut(MAX_VALUES)
-    {
-        *shown = held.get(MAX_VALUES).cloned().unwrap_or(json!(DEFAULT_MAX_VALUES));
+    if let Some(shown) = faceting.get_mut(MAX_VALUES) {
+        let by_user = overlay.get(FACETING).and_then(|held| held.get(MAX_VALUES));
+        *shown = by_user.cloned().unwrap_or(json!(DEFAULT_MAX_VALUES));
     }
 }
 

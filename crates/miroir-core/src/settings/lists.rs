@@ -25,7 +25,7 @@ pub fn default_ranking_rules(node_version: (u64, u64)) -> &'static [&'static str
 fn hidden_filterable_rule() -> Value {
     json!({
         "attributePatterns": [SHARD_FIELD, INSERTED_AT_FIELD],
-        "features": {"facetSearch": false, "filter": {"equality": true, "comparison": false}},
+        "features": {"facetSearch": false, "filter": {"equality": true, "comparison": true}},
     })
 }
 

@@ -3,8 +3,8 @@
 //! Nodes hold what users set plus what Miroir needs: hidden fields that can be filtered and sorted by, a last
 //! ranking rule that breaks ties, facets long enough to be merged, a document template that leaves the hidden
 //! fields out of the text to embed. Some settings users set are held by Miroir alone, in the *overlay*: the
-//! displayed attributes (nodes must show everything to the merge), the number of values per facet when nodes
-//! are asked for more, and the API keys of embedders, which nodes never show again.
+//! displayed attributes (nodes must show everything to the merge), the number of values per facet (nodes give
+//! the merge more), and the API keys of embedders, which nodes never show again.
 //!
 //! What Miroir cannot make sense of is passed through as it is, so that the error is the node's own.
 
@@ -172,8 +172,12 @@ fn sub_route_change(name: &str, method: SettingsMethod, sent: &Map<String, Value
         // Nodes always show everything. Saying so again changes nothing, but makes the task that is expected.
         return send(SettingsMethod::Patch, "", sent);
     }
-    // A list that is reset still holds what Miroir needs.
-    let method = if method == SettingsMethod::Delete { SettingsMethod::Put } else { method };
+    // What is reset still holds what Miroir needs, and is set with the verb the route has for that.
+    let method = match method {
+        SettingsMethod::Delete if camel_case(name) == FACETING => SettingsMethod::Patch,
+        SettingsMethod::Delete => SettingsMethod::Put,
+        other => other,
+    };
     send(method, &format!("/{name}"), value)
 }
 
@@ -223,7 +227,7 @@ pub fn to_user(node_settings: &Value, overlay: &Value) -> Value {
 /// replica. For an index that has settings already there is [`repair_node_form`].
 pub fn full_node_form(user_settings: &Value, overlay: &Value, node_version: (u64, u64)) -> Value {
     let mut settings = user_settings.as_object().cloned().unwrap_or_default();
-    for name in [FILTERABLE, SORTABLE, RANKING_RULES] {
+    for name in [FILTERABLE, SORTABLE, RANKING_RULES, FACETING] {
         settings.entry(name).or_insert(Value::Null);
     }
     if let Some(embedders) = settings.get_mut(EMBEDDERS) {
@@ -248,6 +252,18 @@ pub fn repair_node_form(
         reset_surplus(embedders, found);
     }
     form
+}
+
+/// The overlay as it was before a change that nodes then failed to make: what users see has not changed, and
+/// it tells all but the secrets, which do no harm if kept.
+pub fn overlay_after_failure(user_settings: &Value, overlay: &Value) -> Value {
+    let mut restored = overlay.as_object().cloned().unwrap_or_default();
+    for name in [DISPLAYED, FACETING] {
+        restored.remove(name);
+        let shown = user_settings.get(name).filter(|value| **value != json!(["*"]));
+        restored.extend(shown.map(|value| (name.to_owned(), value.clone())));
+    }
+    Value::Object(restored)
 }
 
 fn reset_surplus(form: &mut Value, found: &Value) {

@@ -38,7 +38,12 @@ fn ours() -> Value {
 #[test]
 fn a_new_index_gets_what_miroir_needs_and_nothing_else() {
     let rules = ["words", "typo", "proximity", "attribute", "sort", "exactness", TIE_BREAK_RULE];
-    let expected = json!({FILTERABLE: [ours()], SORTABLE: [INSERTED_AT_FIELD], RANKING_RULES: rules});
+    let expected = json!({
+        FILTERABLE: [ours()],
+        SORTABLE: [INSERTED_AT_FIELD],
+        RANKING_RULES: rules,
+        FACETING: {"maxValuesPerFacet": 3000, "sortFacetValuesBy": null},
+    });
     assert_eq!(default_node_settings(VERSION), expected);
     assert_eq!(ours()["attributePatterns"], json!([SHARD_FIELD, INSERTED_AT_FIELD]));
     let newer = &default_node_settings((1, 50))[RANKING_RULES];
@@ -80,11 +85,11 @@ fn deleting_everything_resets_what_nodes_show_and_keeps_our_entries() {
     let change = apply("", SettingsMethod::Delete, &Value::Null, &overlay);
     assert_eq!((change.method, change.path_suffix.as_str()), (SettingsMethod::Patch, ""));
     let body = body_of(&change);
-    for name in [FILTERABLE, SORTABLE, RANKING_RULES] {
+    for name in [FILTERABLE, SORTABLE, RANKING_RULES, FACETING] {
         assert_eq!(body[name], default_node_settings(VERSION)[name]);
     }
     assert_eq!(body[DISPLAYED], json!(["*"]));
-    for name in ["stopWords", "embedders", "faceting", "prefixSearch", "chat", "newer"] {
+    for name in ["stopWords", "embedders", "prefixSearch", "chat", "newer"] {
         assert_eq!(body.get(name), Some(&Value::Null), "{name}");
     }
     assert_eq!(change.overlay, json!({}));
@@ -151,36 +156,50 @@ fn our_names_are_refused_wherever_a_field_is_named() {
 
 /// Applies changes to `faceting` one after the other; the value nodes have and the value the user sees.
 fn facets_after(changes: &[Value]) -> (Value, Value) {
-    let (mut overlay, mut node) = (Value::Null, json!(100));
+    let mut overlay = Value::Null;
+    let mut node = default_node_settings(VERSION);
     for change in changes {
-        let change = apply("faceting", SettingsMethod::Patch, change, &overlay);
-        let body = body_of(&change);
-        match body.get("maxValuesPerFacet") {
-            _ if body.is_null() => node = json!(100),
-            Some(Value::Null) => node = json!(100),
-            Some(max) => node = max.clone(),
-            None => {}
+        // Null stands for a reset.
+        let method = if change.is_null() { SettingsMethod::Delete } else { SettingsMethod::Patch };
+        let change = apply("faceting", method, change, &overlay);
+        assert_eq!((change.method, &*change.path_suffix), (SettingsMethod::Patch, "/faceting"));
+        for (name, value) in body_of(&change).as_object().unwrap() {
+            node[FACETING][name] = value.clone();
         }
         overlay = change.overlay;
     }
-    let user = to_user(&json!({FACETING: {"maxValuesPerFacet": node}}), &overlay);
-    (node, user[FACETING]["maxValuesPerFacet"].clone())
+    let user = to_user(&node, &overlay);
+    let replica = full_node_form(&user, &overlay, VERSION);
+    assert_eq!(replica[FACETING], node[FACETING], "{changes:?}");
+    let restored = overlay_after_failure(&user, &json!({FACETING: {"maxValuesPerFacet": 1}}));
+    assert_eq!(to_user(&node, &restored), user, "{changes:?}");
+    let max = |settings: &Value| settings[FACETING]["maxValuesPerFacet"].clone();
+    (max(&node), max(&user))
 }
 
 #[test]
-fn facets_sorted_by_count_are_asked_for_in_full() {
+fn nodes_list_enough_facet_values_to_merge() {
     let by = |order: &str| json!({"sortFacetValuesBy": {"a": order}});
     let max = |max: Value| json!({"maxValuesPerFacet": max});
     for (changes, node, user) in [
-        (vec![by("alpha")], 100, 100),
+        (vec![], 3000, 100),
+        (vec![json!({})], 3000, 100),
+        (vec![Value::Null], 3000, 100),
+        (vec![by("alpha")], 3000, 100),
         (vec![by("count")], 20_000, 100),
-        (vec![max(json!(7))], 7, 7),
+        (vec![max(json!(7))], 3000, 7),
+        (vec![max(json!(7)), max(Value::Null)], 3000, 100),
+        (vec![max(json!(7)), Value::Null], 3000, 100),
+        (vec![max(json!(5000))], 5000, 5000),
+        (vec![max(json!(5000)), max(json!(7))], 3000, 7),
+        (vec![max(json!(5000)), by("alpha")], 5000, 5000),
+        (vec![max(json!(5000)), Value::Null], 3000, 100),
         (vec![max(json!(7)), by("count")], 20_000, 7),
         (vec![by("count"), max(json!(7))], 20_000, 7),
-        (vec![by("count"), max(json!(7)), by("alpha")], 7, 7),
-        (vec![by("count"), max(json!(7)), json!({"sortFacetValuesBy": null})], 7, 7),
+        (vec![by("count"), max(json!(7)), by("alpha")], 3000, 7),
+        (vec![by("count"), max(json!(7)), json!({"sortFacetValuesBy": null})], 3000, 7),
         (vec![by("count"), max(json!(7)), max(Value::Null)], 20_000, 100),
-        (vec![by("count"), max(json!(7)), Value::Null], 100, 100),
+        (vec![by("count"), max(json!(7)), Value::Null], 3000, 100),
         (vec![by("count"), json!({})], 20_000, 100),
         (vec![max(json!(50_000)), by("count")], 50_000, 50_000),
     ] {
@@ -279,7 +298,10 @@ fn user_settings() -> impl Strategy<Value = Value> {
     let rule = prop_oneof![field().prop_map(Value::from), patterns];
     let fields = || prop::collection::btree_set(field(), 0..4);
     let displayed = prop_oneof![Just(json!(["*"])), fields().prop_map(|fields| json!(fields))];
-    let faceting = (0..200_u64, prop::collection::btree_map(field(), "alpha|count", 0..3))
+    let faceting = (
+        prop_oneof![0..200_u64, 2900..3100_u64, 19_990..30_000_u64],
+        prop::collection::btree_map(field(), "alpha|count", 0..3),
+    )
         .prop_map(|(max, sort)| json!({"maxValuesPerFacet": max, "sortFacetValuesBy": sort}));
     let ranking_rules = prop::collection::vec(field().prop_map(|field| format!("{field}:asc")), 0..4);
     (displayed, prop::collection::vec(rule, 0..4), fields(), ranking_rules, faceting).prop_map(
@@ -325,4 +347,16 @@ proptest! {
         }
         prop_assert_eq!(overlay, whole.overlay);
     }
+}
+
+#[test]
+fn a_failed_change_leaves_no_trace_in_the_overlay() {
+    let user = json!({DISPLAYED: ["title"], FACETING: {"maxValuesPerFacet": 7, "sortFacetValuesBy": {"*": "alpha"}}});
+    let changed = json!({FACETING: {"maxValuesPerFacet": 9}, "embedders": {"e": {"apiKey": "k"}}});
+    let restored = overlay_after_failure(&user, &changed);
+    assert_eq!(restored[DISPLAYED], json!(["title"]));
+    assert_eq!(restored[FACETING]["maxValuesPerFacet"], json!(7));
+    assert_eq!(restored["embedders"], changed["embedders"]);
+    let all_shown = json!({DISPLAYED: ["*"]});
+    assert_eq!(overlay_after_failure(&all_shown, &json!({DISPLAYED: ["title"]})), json!({}));
 }

@@ -27,6 +27,10 @@ impl From<ApiError> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Meilisearch answers a route or a verb it does not have without a body.
+        if self.0.code.is_empty() {
+            return status.into_response();
+        }
         json(status, &self.0.body())
     }
 }

@@ -42,8 +42,8 @@ pub async fn require_admin_key(
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
+    let (scheme, key) = value.split_at_checked("bearer".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| key.trim_ascii())
 }
 
 fn check(expected: Option<&Secret>, given: Option<&[u8]>) -> Result<(), ApiError> {

@@ -11,10 +11,11 @@ use miroir_core::documents::{DocumentBatch, format_from_content_type, parse_dele
 use miroir_core::error::ApiError;
 use miroir_core::filter::reserved_name_in_filter;
 use miroir_node::Call;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::unsupported::unsupported;
 use super::{index_uid, parameters};
 use crate::cluster::Cluster;
 use crate::read::{BrowseInput, reserved_field};
@@ -53,11 +54,13 @@ async fn add(
     index_uid::check(uid)?;
     let pairs = parameters::pairs(query.as_deref());
     if !pairs.iter().all(|(name, _)| name == "primaryKey" || name == "csvDelimiter") {
-        // A node refuses an unknown parameter before it looks at the body.
+        // A node refuses an unknown parameter before it looks at the body; one that knows it refuses the body.
         let method = if update { Method::PUT } else { Method::POST };
         let path = format!("/indexes/{}/documents?{}", encode(uid), query.unwrap_or_default());
-        let call = Call::new(method, path, cluster.config.node_timeout).json("[]");
-        return Err(cluster.refusal_of_one_node(None, &call).await.into());
+        let call = Call::new(method, path, cluster.config.node_timeout).json("[");
+        let error = cluster.refusal_of_one_node(None, &call).await;
+        let is_known = error.code == "malformed_payload";
+        return Err(if is_known { unsupported("A parameter of this request") } else { error }.into());
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = format_from_content_type(content_type, parameters::find(&pairs, "csvDelimiter"))?;
@@ -106,11 +109,17 @@ pub async fn delete_by_filter(
     index_uid::check(&uid)?;
     require_json(&headers)?;
     let body = cluster.read_body(&headers, body).await?;
-    let filter = match serde_json::from_slice::<Value>(&body) {
-        Ok(Value::Object(mut fields)) if fields.len() == 1 => fields.remove("filter"),
-        _ => None,
+    let is_filter = |value: &Value| value.is_string() || value.is_array();
+    let (filter, body) = match serde_json::from_slice::<Map<String, Value>>(&body) {
+        Ok(mut fields) if fields.get("filter").is_some_and(is_filter) => {
+            let filter = fields.shift_remove("filter");
+            // Anything else in it is wrong. Should a newer node think otherwise, this filter is.
+            fields.insert("filter".to_owned(), Value::from(0));
+            (filter.filter(|_| fields.len() == 1), Value::Object(fields).to_string().into())
+        }
+        _ => (None, body),
     };
-    let Some(filter) = filter.filter(|filter| filter.is_string() || filter.is_array()) else {
+    let Some(filter) = filter else {
         let path = format!("/indexes/{}/documents/delete", encode(&uid));
         let call = Call::post(path, body, cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());

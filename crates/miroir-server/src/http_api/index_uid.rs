@@ -2,7 +2,7 @@
 
 use miroir_core::error::ApiError;
 
-const LONGEST: usize = 400;
+const LONGEST: usize = 512;
 
 /// Checks a uid, with Meilisearch's own words for a wrong one.
 pub fn check(uid: &str) -> Result<(), ApiError> {

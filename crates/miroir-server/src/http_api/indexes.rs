@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::unsupported::unsupported;
 use super::{index_uid, parameters};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
@@ -61,16 +62,19 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = object(&cluster, &headers, body, Method::POST, "/indexes", &["uid", "primaryKey"]).await?;
-    let Some(Value::String(uid)) = body.get("uid") else {
-        return Err(forward(&cluster, Method::POST, "/indexes", &body).await.into());
+    require_json(&headers)?;
+    let bytes = cluster.read_body(&headers, body).await?;
+    let Some((Some(uid), primary_key)) = fields(&bytes, ["uid", "primaryKey"]) else {
+        // With a uid that cannot be, no node will ever take it.
+        let body = spoilt(&bytes, "uid", json!(UID_THAT_CANNOT_BE));
+        let call = Call::post("/indexes", body, cluster.config.node_timeout);
+        return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    index_uid::check(uid).map_err(|_| {
-        let message = format!("Invalid value at `.uid`: {}", index_uid::message(uid));
+    index_uid::check(&uid).map_err(|_| {
+        let message = format!("Invalid value at `.uid`: {}", index_uid::message(&uid));
         ApiError::bad_request("invalid_index_uid", message)
     })?;
-    let request = WriteRequest::CreateIndex { primary_key: text(&body, "primaryKey") };
-    Ok(answer::accepted(&cluster.submit(uid, request).await?))
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::CreateIndex { primary_key }).await?))
 }
 
 /// Changes the primary key.
@@ -81,10 +85,20 @@ pub async fn update(
     body: Body,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
-    let path = format!("/indexes/{}", encode(&uid));
-    let body = object(&cluster, &headers, body, Method::PATCH, &path, &["primaryKey"]).await?;
-    let request = WriteRequest::UpdateIndex { primary_key: text(&body, "primaryKey") };
-    Ok(answer::accepted(&cluster.submit(&uid, request).await?))
+    require_json(&headers)?;
+    let bytes = cluster.read_body(&headers, body).await?;
+    match fields(&bytes, ["primaryKey", "uid"]) {
+        Some((primary_key, None)) => {
+            Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::UpdateIndex { primary_key }).await?))
+        }
+        Some((_, Some(_))) => Err(unsupported("Renaming an index").into()),
+        None => {
+            let body = spoilt(&bytes, "primaryKey", json!(0));
+            let path = format!("/indexes/{}", encode(&uid));
+            let call = Call::new(Method::PATCH, path, cluster.config.node_timeout).json(body);
+            Err(cluster.refusal_of_one_node(None, &call).await.into())
+        }
+    }
 }
 
 /// Drops an index.
@@ -96,39 +110,30 @@ pub async fn delete(
     Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteIndex).await?))
 }
 
-fn text(body: &Map<String, Value>, name: &str) -> Option<String> {
-    body.get(name).and_then(Value::as_str).map(str::to_owned)
+const UID_THAT_CANNOT_BE: &str = "not a uid";
+
+/// Two optional texts of an object that has no other fields; `None` when it is anything else.
+fn fields(body: &[u8], [first, second]: [&str; 2]) -> Option<(Option<String>, Option<String>)> {
+    let object: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let is_right = |(name, value): (&String, &Value)| {
+        (name == first || name == second) && (value.is_string() || value.is_null())
+    };
+    let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+    object.iter().all(is_right).then(|| (text(first), text(second)))
 }
 
-/// Reads an object whose fields are the given ones, each a string or null. For anything else a node is asked
-/// for the error: it refuses such a body without doing anything.
-async fn object(
-    cluster: &Arc<Cluster>,
-    headers: &HeaderMap,
-    body: Body,
-    method: Method,
-    path: &str,
-    fields: &[&str],
-) -> Result<Map<String, Value>, ApiError> {
-    require_json(headers)?;
-    let bytes = cluster.read_body(headers, body).await?;
-    match serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        Ok(body)
-            if body.iter().all(|(name, value)| {
-                fields.contains(&name.as_str()) && (value.is_string() || value.is_null())
-            }) =>
-        {
-            Ok(body)
+/// The body to send to a node for its error. What is wrong with it comes first, and should a newer node find
+/// nothing wrong with that, `value` is: a request that is sent only for its error must never be carried out.
+fn spoilt(body: &[u8], field: &str, value: Value) -> Vec<u8> {
+    match serde_json::from_slice::<Map<String, Value>>(body) {
+        Ok(mut object) if object.values().any(|value| !value.is_null()) => {
+            let was_wrong = object.get(field).is_some_and(|value| !value.is_string());
+            if !was_wrong {
+                object.shift_remove(field);
+                object.insert(field.to_owned(), value);
+            }
+            Value::Object(object).to_string().into_bytes()
         }
-        _ => {
-            let call = Call::new(method, path, cluster.config.node_timeout).json(bytes);
-            Err(cluster.refusal_of_one_node(None, &call).await)
-        }
+        _ => body.to_vec(),
     }
-}
-
-async fn forward(cluster: &Arc<Cluster>, method: Method, path: &str, body: &Map<String, Value>) -> ApiError {
-    let body = Value::Object(body.clone()).to_string();
-    let call = Call::new(method, path, cluster.config.node_timeout).json(body);
-    cluster.refusal_of_one_node(None, &call).await
 }

@@ -12,6 +12,7 @@ mod search;
 mod settings;
 mod system;
 mod tasks;
+mod unsupported;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +65,11 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}/documents/delete-batch", post(documents::delete_batch))
         .route("/indexes/{uid}/documents/delete", post(documents::delete_by_filter))
         .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
-        .route("/tasks", get(tasks::list))
+        .route("/tasks", get(tasks::list).delete(tasks::delete))
         .route("/tasks/{uid}", get(tasks::get))
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
+        .merge(unsupported::routes())
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_master_key));
     let operators = Router::new()
         .route("/_miroir/topology", get(admin::topology))

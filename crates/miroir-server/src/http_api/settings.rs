@@ -59,7 +59,6 @@ async fn serve(
         Method::PATCH => SettingsMethod::Patch,
         Method::PUT => SettingsMethod::Put,
         Method::DELETE => SettingsMethod::Delete,
-        Method::POST => SettingsMethod::Post,
         _ => return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response()),
     };
     let body = match method {

@@ -136,3 +136,8 @@ fn parse(query: Option<&str>) -> Option<(TaskQuery, u64)> {
     filter.limit = Some(limit);
     Some((filter, limit))
 }
+
+/// Deleting tasks.
+pub async fn delete() -> Result<Response, Failure> {
+    Err(super::unsupported::unsupported("Deleting tasks").into())
+}

@@ -24,6 +24,8 @@ const ROUNDS: usize = 3;
 
 /// What one node is to be asked.
 pub struct Ask<'a> {
+    /// The node's part of the cover.
+    pub part: &'a CoverPart,
     /// Only these shards; `None` when the node holds nothing else.
     pub shards: Option<&'a [ShardId]>,
     /// The same as a filter expression.
@@ -74,7 +76,7 @@ impl Cluster {
             let asks = cover.parts.into_iter().map(|part| {
                 let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
                 let shards = (!part.whole).then_some(part.shards.as_slice());
-                let calls = calls(Ask { shards, filter: filter.as_deref(), alone });
+                let calls = calls(Ask { part: &part, shards, filter: filter.as_deref(), alone });
                 self.ask_part(index, fleet.get(part.node).copied(), part, calls)
             });
             let mut unanswered: HashSet<ShardId> = HashSet::new();

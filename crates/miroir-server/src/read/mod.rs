@@ -3,6 +3,7 @@
 mod browse;
 mod gather;
 mod search;
+mod spelling;
 mod stats;
 
 pub use browse::BrowseInput;

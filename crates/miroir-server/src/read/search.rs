@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
+use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
-use miroir_core::search::{PlanError, SearchPlan, body_from_query_string};
+use miroir_core::search::{MergeError, PlanError, SearchPlan, body_from_query_string};
 use miroir_node::Call;
 
 use crate::cluster::Cluster;
@@ -56,7 +57,7 @@ impl Cluster {
         let answers = gathered.bodies(self, &index)?;
         let merged = match answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
-            _ => plan.merge(&answers, begun.elapsed().as_millis() as u64).map(|merged| merged.body),
+            _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
         };
         let body = merged.map_err(|error| {
             tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");
@@ -67,6 +68,24 @@ impl Cluster {
             missing: gathered.missing,
             settings_inconsistent: index.settings_in_flight.load(Ordering::Acquire) > 0,
         })
+    }
+
+    /// Merges, once more if it takes another round to tell how facet values are spelt.
+    async fn merge(
+        &self,
+        index: &IndexView,
+        plan: &SearchPlan,
+        parts: &[CoverPart],
+        answers: &[Vec<Bytes>],
+        begun: Instant,
+    ) -> Result<Vec<u8>, MergeError> {
+        let elapsed = || begun.elapsed().as_millis() as u64;
+        let merged = plan.merge(answers, elapsed())?;
+        if merged.facet_conflicts.is_empty() {
+            return Ok(merged.body);
+        }
+        let choices = self.settle_spellings(index, plan, parts, &merged.facet_conflicts).await;
+        Ok(plan.merge_settled(answers, elapsed(), &choices)?.body)
     }
 
     /// What one node says to a search that Meilisearch cannot accept either.

@@ -223,6 +223,9 @@ async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
             cluster.commit_settings(&handle, &succeeded).await.map_err(|error| error.to_string())?;
         }
         if kind == "settingsUpdate" {
+            if error.is_some() {
+                cluster.forget_settings_change(&handle).await.map_err(|error| error.to_string())?;
+            }
             settle_settings(view);
         }
     } else if succeeded.is_empty() {
@@ -230,6 +233,7 @@ async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
     }
     let outcome = outcome(cluster, task, &view, error);
     cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
+    handle.task_ended(task.record.uid);
     Ok(())
 }
 

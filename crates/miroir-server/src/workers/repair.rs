@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use miroir_core::hidden::{INSERTED_AT_FIELD, shard_filter};
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::{canonical_hash, full_node_form};
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{ReplicaKey, ReplicaStatus};
@@ -18,7 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::settings::{apply_settings, read_settings, wait_for_node_task};
+use super::settings::{Agreed, wait_for_node_task};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::write::encode;
@@ -167,12 +166,13 @@ async fn ensure_index(cluster: &Cluster, target: &Node, view: &IndexView) -> Res
         let body = json!({ "uid": uid, "primaryKey": view.record.primary_key });
         carry_out(target, Call::post("/indexes", body.to_string(), CALL_LIMIT)).await?;
     }
-    let settings = read_settings(target, uid).await?;
-    if canonical_hash(&settings) != view.record.settings_hash {
-        let node_form =
-            full_node_form(&view.record.settings, &view.record.overlay, cluster.fleet.oldest_version());
-        apply_settings(target, uid, &node_form, &view.record.settings_hash).await?;
-    }
+    let agreed = Agreed {
+        user: &view.record.settings,
+        overlay: &view.record.overlay,
+        version: cluster.fleet.oldest_version(),
+        hash: &view.record.settings_hash,
+    };
+    agreed.apply(target, uid).await?;
     Ok(())
 }
 

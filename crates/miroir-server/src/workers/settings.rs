@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::{canonical_hash, full_node_form, to_user};
+use miroir_core::settings::{canonical_hash, overlay_after_failure, repair_node_form, to_user};
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{IndexRecord, ReplicaKey, ReplicaStatus, StoreError};
 use serde::Deserialize;
@@ -56,7 +57,6 @@ impl Cluster {
         let (hash, agreed) = (hash.clone(), agreed.clone());
         let Some(view) = index.view() else { return Ok(()) };
         let settings = to_user(&agreed, &view.record.overlay);
-        let node_form = full_node_form(&settings, &view.record.overlay, self.fleet.oldest_version());
         let mut stale = Vec::new();
         for (other, (_, nodes)) in by_hash {
             if other == hash {
@@ -64,7 +64,13 @@ impl Cluster {
             }
             for node in nodes {
                 tracing::warn!(index = %index.uid, node = %node.id(), "settings differ; applying them again");
-                if let Err(error) = apply_settings(&node, &index.uid, &node_form, &hash).await {
+                let agreed = Agreed {
+                    user: &settings,
+                    overlay: &view.record.overlay,
+                    version: self.fleet.oldest_version(),
+                    hash: &hash,
+                };
+                if let Err(error) = agreed.apply(&node, &index.uid).await {
                     tracing::error!(index = %index.uid, node = %node.id(), %error, "settings still differ");
                     stale.extend(replicas_that_can_go(&view, node.id().as_str()));
                 }
@@ -86,29 +92,57 @@ impl Cluster {
         index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
         Ok(())
     }
+
+    /// A settings change failed on the nodes: what Miroir holds of it goes as well, unless other changes are on
+    /// their way, which were judged with it in mind.
+    pub(crate) async fn forget_settings_change(&self, index: &Index) -> Result<(), StoreError> {
+        let _recording = index.recording.lock().await;
+        let Some(view) = index.view() else { return Ok(()) };
+        if view.settings_in_flight.load(Ordering::Acquire) > 1 {
+            return Ok(());
+        }
+        let overlay = overlay_after_failure(&view.record.settings, &view.record.overlay);
+        let record = IndexRecord { overlay, ..view.record.clone() };
+        self.store.put_index(record.clone()).await?;
+        index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
+        Ok(())
+    }
 }
 
 /// The settings of an index as a node holds them.
-pub(crate) async fn read_settings(node: &Node, uid: &str) -> Result<Value, NodeError> {
+async fn read_settings(node: &Node, uid: &str) -> Result<Value, NodeError> {
     node.fetch(&Call::get(format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)).await
 }
 
-/// Sets a node's settings and checks that they are what they should be.
-pub(crate) async fn apply_settings(
-    node: &Node,
-    uid: &str,
-    node_form: &Value,
-    hash: &str,
-) -> Result<(), NodeError> {
-    let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
-        .json(node_form.to_string());
-    let summary: Summary = node.fetch(&call).await?;
-    wait_for_node_task(node, summary.task_uid, APPLY_LIMIT).await?;
-    let found = canonical_hash(&read_settings(node, uid).await?);
-    if found == hash {
-        return Ok(());
+/// The settings that the nodes of an index are to have.
+pub(crate) struct Agreed<'a> {
+    /// As users see them.
+    pub user: &'a Value,
+    /// What only Miroir holds of them.
+    pub overlay: &'a Value,
+    /// Of the oldest node.
+    pub version: (u64, u64),
+    /// Hash of the form nodes have them in.
+    pub hash: &'a str,
+}
+
+impl Agreed<'_> {
+    /// Makes a node's settings the agreed ones, and checks that they are.
+    pub(crate) async fn apply(&self, node: &Node, uid: &str) -> Result<(), NodeError> {
+        let found = read_settings(node, uid).await?;
+        if canonical_hash(&found) == self.hash {
+            return Ok(());
+        }
+        let form = repair_node_form(self.user, self.overlay, self.version, &found);
+        let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
+            .json(form.to_string());
+        let summary: Summary = node.fetch(&call).await?;
+        wait_for_node_task(node, summary.task_uid, APPLY_LIMIT).await?;
+        if canonical_hash(&read_settings(node, uid).await?) == self.hash {
+            return Ok(());
+        }
+        Err(node.unintelligible("its settings are not what they were set to".to_owned()))
     }
-    Err(node.unintelligible("its settings are not what they were set to".to_owned()))
 }
 
 /// Waits until a node has carried out one of its tasks; an error when it failed or took too long.

@@ -92,8 +92,10 @@ impl Cluster {
         if !node.health().is_up() {
             return NodeOutcome::Missed(format!("node `{}` is down", node.id()));
         }
+        // A node only queues what it is sent, which takes little more than a read.
+        let limit = self.config.node_timeout * 2;
         let mut tasks = Vec::new();
-        for call in write.operation.calls(write.uid, write.shards, shards, write.payload) {
+        for call in write.operation.calls(write.uid, write.shards, shards, write.payload, limit) {
             match send_persistently(node, &call).await {
                 Ok(answer) if answer.status.is_success() => {
                     match serde_json::from_slice::<Summary>(&answer.body) {
@@ -119,6 +121,11 @@ async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node:
                 attempt += 1;
                 tracing::debug!(%error, "sending a write again");
                 tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
+            }
+            Err(error @ NodeError::TimedOut { .. }) => {
+                // The writes that follow must not wait for it as long.
+                node.mark_down(&error);
+                return Err(error);
             }
             outcome => return outcome,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use miroir_core::documents::DocumentBatch;
+use miroir_core::documents::{DocumentBatch, StampedDocuments};
 use miroir_core::shard::{ShardId, shard_of};
 use miroir_node::{Call, CallBody};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -76,48 +76,51 @@ pub enum Payload {
     /// Straight from the request.
     Batch(Arc<DocumentBatch>),
     /// Read back from an intent.
-    Stored(Arc<Vec<(ShardId, Bytes)>>),
+    Stored(StampedDocuments),
 }
 
 impl Payload {
-    /// The chunks of the wanted shards.
-    pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = (ShardId, Bytes)> + Send> {
+    /// The documents of the wanted shards, in the order they came in.
+    pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = Bytes> + Send> {
         let is_wanted = move |shard: ShardId| wanted.get(usize::from(shard.0)).copied().unwrap_or(false);
         match self {
             Self::None => Box::new(std::iter::empty()),
-            Self::Batch(batch) => Box::new(Arc::clone(batch).chunks(is_wanted)),
-            Self::Stored(chunks) => {
-                let chunks = Arc::clone(chunks);
-                Box::new((0..chunks.len()).filter_map(move |position| {
-                    chunks.get(position).filter(|(shard, _)| is_wanted(*shard)).cloned()
-                }))
-            }
+            Self::Batch(batch) => Box::new(batch.chunks(is_wanted)),
+            Self::Stored(documents) => Box::new(documents.chunks(is_wanted)),
         }
     }
 }
 
 /// Meilisearch refuses bodies above 100 MB by default; ours grow by the hidden fields, so they are cut well below.
 const LARGEST_NODE_BODY: usize = 48 * 1024 * 1024;
-/// A node only queues what it is sent, so answering is quick; a busy disk gets some time.
-const QUEUE_LIMIT: Duration = Duration::from_secs(20);
 /// Slowest upload put up with, in bytes a second.
 const SLOWEST_UPLOAD: usize = 1024 * 1024;
 
 impl Operation {
-    /// The calls for one node, in order. `shards` are the shards of the index placed on that node.
-    pub fn calls(&self, uid: &str, shard_count: u16, shards: &[ShardId], payload: &Payload) -> Vec<Call> {
+    /// The calls for one node, in order. `shards` are the shards of the index placed on that node; `limit` is
+    /// how long it may take to queue something small.
+    pub fn calls(
+        &self,
+        uid: &str,
+        shard_count: u16,
+        shards: &[ShardId],
+        payload: &Payload,
+        limit: Duration,
+    ) -> Vec<Call> {
         let index = format!("/indexes/{}", encode(uid));
-        let call = |method, path: String| Call::new(method, path, QUEUE_LIMIT);
+        let call = |method, path: String| Call::new(method, path, limit);
         let post = |path: String, body: Value| call(Method::POST, path).json(body.to_string());
         match self {
-            Self::CreateIndex { primary_key, settings } => create(uid, primary_key.as_deref(), settings),
+            Self::CreateIndex { primary_key, settings } => {
+                create(uid, primary_key.as_deref(), settings, limit)
+            }
             Self::UpdateIndex { primary_key } => {
                 vec![call(Method::PATCH, index).json(json!({ "primaryKey": primary_key }).to_string())]
             }
             Self::DeleteIndex => vec![call(Method::DELETE, index)],
             Self::ChangeSettings { create: new_settings, method, suffix, body } => {
                 let mut calls =
-                    new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings));
+                    new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings, limit));
                 let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::PATCH);
                 let change = call(method, format!("{index}/settings{suffix}"));
                 calls.push(match body {
@@ -129,7 +132,7 @@ impl Operation {
             Self::AddDocuments { create: new_settings, update, primary_key } => {
                 let mut calls = new_settings
                     .as_ref()
-                    .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings));
+                    .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings, limit));
                 let method = if *update { Method::PUT } else { Method::POST };
                 let query =
                     primary_key.as_ref().map_or(String::new(), |key| format!("?primaryKey={}", encode(key)));
@@ -139,7 +142,7 @@ impl Operation {
                     method: method.clone(),
                     path: path.clone(),
                     body,
-                    limit: QUEUE_LIMIT + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
+                    limit: limit + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
                 }));
                 calls
             }
@@ -162,11 +165,7 @@ impl Operation {
     pub fn shards_concerned(&self, shard_count: u16, payload: &Payload) -> Vec<ShardId> {
         match (self, payload) {
             (Self::AddDocuments { create: None, .. }, Payload::Batch(batch)) => batch.shards(),
-            (Self::AddDocuments { create: None, .. }, Payload::Stored(chunks)) => {
-                let shards: std::collections::BTreeSet<ShardId> =
-                    chunks.iter().map(|(shard, _)| *shard).collect();
-                shards.into_iter().collect()
-            }
+            (Self::AddDocuments { create: None, .. }, Payload::Stored(documents)) => documents.shards(),
             (Self::DeleteDocuments { ids }, _) => {
                 let shards: std::collections::BTreeSet<ShardId> =
                     ids.iter().map(|id| shard_of(id, shard_count)).collect();
@@ -191,11 +190,11 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn create(uid: &str, primary_key: Option<&str>, settings: &Value) -> Vec<Call> {
+fn create(uid: &str, primary_key: Option<&str>, settings: &Value, limit: Duration) -> Vec<Call> {
     let index = json!({ "uid": uid, "primaryKey": primary_key });
     vec![
-        Call::post("/indexes", index.to_string(), QUEUE_LIMIT),
-        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), QUEUE_LIMIT)
+        Call::post("/indexes", index.to_string(), limit),
+        Call::new(Method::PATCH, format!("/indexes/{}/settings", encode(uid)), limit)
             .json(settings.to_string()),
     ]
 }
@@ -216,7 +215,7 @@ fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, us
     let mut first = 0;
     let mut bytes = 0;
     let mut count = 0;
-    for (position, (_, chunk)) in payload.chunks(Arc::clone(wanted)).enumerate() {
+    for (position, chunk) in payload.chunks(Arc::clone(wanted)).enumerate() {
         if bytes > 0 && bytes + chunk.len() > LARGEST_NODE_BODY {
             parts.push((first, position - first, bytes));
             first = position;
@@ -232,7 +231,7 @@ fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, us
         let (payload, wanted) = (payload.clone(), Arc::clone(wanted));
         let source = move || {
             let chunks = payload.chunks(Arc::clone(&wanted)).skip(first).take(count);
-            Box::new(chunks.map(|(_, chunk)| chunk)) as Box<dyn Iterator<Item = Bytes> + Send>
+            Box::new(chunks) as Box<dyn Iterator<Item = Bytes> + Send>
         };
         (CallBody::Ndjson(Arc::new(source)), bytes)
     };

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 
+use miroir_core::error::ApiError;
 use miroir_core::hidden::{INSERTED_AT_FIELD, decode};
 use miroir_core::shard::{ShardId, shard_of};
-use miroir_node::{Call, NodeError};
+use miroir_node::Call;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -61,25 +62,14 @@ impl PendingWrites {
         self.cleared_by = Some(task);
     }
 
-    /// Forgets a task that has reached its end: nodes can be asked again.
-    pub fn finished(&mut self, task: u64) {
-        self.fates.retain(|_, (_, writer)| *writer != task);
-        self.unknown.retain(|unknown| *unknown != task);
-        if self.cleared_by == Some(task) {
-            self.cleared_by = None;
-        }
+    /// Forgets tasks that have reached their end: nodes can be asked again.
+    pub fn finished(&mut self, tasks: &[u64]) {
+        self.fates.retain(|_, (_, writer)| !tasks.contains(writer));
+        self.unknown.retain(|unknown| !tasks.contains(unknown));
+        self.cleared_by = self.cleared_by.filter(|task| !tasks.contains(task));
         if self.fates.is_empty() {
             self.fates.shrink_to_fit();
         }
-    }
-
-    /// The tasks something is remembered of.
-    pub fn tasks(&self) -> Vec<u64> {
-        let tasks: std::collections::BTreeSet<u64> = (self.fates.values().map(|(_, task)| *task))
-            .chain(self.unknown.iter().copied())
-            .chain(self.cleared_by)
-            .collect();
-        tasks.into_iter().collect()
     }
 
     fn fate(&self, id: &str) -> Option<Fate> {
@@ -109,7 +99,7 @@ impl Cluster {
         primary_key: &str,
         pending: &PendingWrites,
         ids: impl Iterator<Item = &str>,
-    ) -> Result<HashMap<String, u64>, NodeError> {
+    ) -> Result<HashMap<String, u64>, ApiError> {
         let mut known = HashMap::new();
         if index.record.next_position == 0 {
             return Ok(known);
@@ -124,34 +114,28 @@ impl Cluster {
                 None => to_ask.entry(shard_of(id, index.record.shards)).or_default().push(id),
             }
         }
-        if to_ask.is_empty() {
+        // Before the first write has been applied, all there is to know is on its way.
+        if to_ask.is_empty() || index.record.settings_version == 0 {
             return Ok(known);
         }
-        let cover =
-            index.cover(&self.fleet, |node| self.fleet.get(node).is_some_and(|node| node.health().is_up()));
-        let nodes: Vec<_> = self.fleet.iter().collect();
-        let mut asks = Vec::new();
-        for part in &cover.parts {
-            let Some(node) = nodes.get(part.node) else { continue };
-            let ids: Vec<&str> =
-                part.shards.iter().filter_map(|shard| to_ask.get(shard)).flatten().copied().collect();
-            for some in ids.chunks(IDS_PER_REQUEST) {
-                // `ids` may be answered with copies of shards this node is not asked for; they agree anyway.
-                let body =
-                    json!({ "ids": some, "fields": [primary_key, INSERTED_AT_FIELD], "limit": some.len() });
-                let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
-                let call = Call::post(path, body.to_string(), self.config.node_timeout * 4);
-                asks.push(async move { (node, node.send(&call).await) });
-            }
-        }
-        for (node, answer) in futures_util::future::join_all(asks).await {
-            let answer = answer?;
-            // The index may not have been created on the node yet: then it holds nothing.
-            if answer.status == http::StatusCode::NOT_FOUND {
-                continue;
-            }
-            let page: Page = serde_json::from_slice(&answer.body)
-                .map_err(|error| node.unintelligible(error.to_string()))?;
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let limit = self.config.node_timeout;
+        let gathered = self
+            .gather(index, |ask| {
+                let ids: Vec<&str> =
+                    ask.part.shards.iter().filter_map(|shard| to_ask.get(shard)).flatten().copied().collect();
+                let body = |some: &[&str]| {
+                    json!({ "ids": some, "fields": [primary_key, INSERTED_AT_FIELD], "limit": some.len() })
+                };
+                ids.chunks(IDS_PER_REQUEST)
+                    .map(|some| Call::post(path.clone(), body(some).to_string(), limit))
+                    .collect()
+            })
+            .await?;
+        for body in gathered.bodies(self, index)?.iter().flatten() {
+            let page: Page = serde_json::from_slice(body).map_err(|error| {
+                ApiError::internal(format!("A node's answer cannot be understood: {error}."))
+            })?;
             known.extend(page.results.iter().filter_map(|document| position_of(document, primary_key)));
         }
         Ok(known)

@@ -154,7 +154,7 @@ impl Cluster {
             WriteRequest::DeleteIndex => {
                 let details = json!({ "deletedDocuments": null });
                 match index {
-                    None => Ok(missing(uid, details)),
+                    None => Ok(missing(uid, json!({ "deletedDocuments": 0 }))),
                     Some(_) => Ok(send(Operation::DeleteIndex, details, Payload::None, None)),
                 }
             }
@@ -177,7 +177,7 @@ impl Cluster {
                 Ok(existing(uid, index, Operation::DeleteByFilter { filter }, details, now))
             }
             WriteRequest::ClearDocuments => {
-                let details = json!({ "providedIds": 0, "deletedDocuments": null, "originalFilter": null });
+                let details = json!({ "deletedDocuments": null });
                 Ok(existing(uid, index, Operation::ClearDocuments, details, now))
             }
         }
@@ -242,10 +242,9 @@ impl Cluster {
             }
             let known = match index {
                 None => Default::default(),
-                Some(index) => self
-                    .known_positions(index, primary_key, pending, batch.distinct_ids())
-                    .await
-                    .map_err(|error| unavailable(&error.to_string()))?,
+                Some(index) => {
+                    self.known_positions(index, primary_key, pending, batch.distinct_ids()).await?
+                }
             };
             if let Err(error) = batch.check_required_vectors(&rules, |id| !known.contains_key(id)) {
                 return failed(error);

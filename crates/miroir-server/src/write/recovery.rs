@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use miroir_core::documents::StampedDocuments;
 use miroir_store::{StoreError, TaskRecord};
 use serde_json::Value;
 
@@ -74,7 +76,7 @@ impl Cluster {
     ) -> Result<(), String> {
         let operation: Operation =
             serde_json::from_value(operation.clone()).map_err(|error| error.to_string())?;
-        let payload = self.stored_payload(task.uid).await.map_err(|error| error.to_string())?;
+        let payload = self.stored_payload(task.uid).await?;
         let view = index.view();
         let shards = view.as_ref().map_or(1, |view| view.record.shards);
         let (targets, concerned) = match &view {
@@ -122,13 +124,19 @@ impl Cluster {
             .map_err(|error| error.to_string())
     }
 
-    async fn stored_payload(&self, task: u64) -> Result<Payload, StoreError> {
-        let mut chunks = Vec::new();
+    async fn stored_payload(&self, task: u64) -> Result<Payload, String> {
+        let mut body = BytesMut::new();
         let mut last = None;
-        while let Some(chunk) = self.store.intent_payload(task, last).await? {
+        let read =
+            async |last| self.store.intent_payload(task, last).await.map_err(|error| error.to_string());
+        while let Some(chunk) = read(last).await? {
             last = Some(chunk.seq);
-            chunks.push((chunk.shard, chunk.bytes));
+            body.extend_from_slice(&chunk.bytes);
         }
-        Ok(if chunks.is_empty() { Payload::None } else { Payload::Stored(Arc::new(chunks)) })
+        if body.is_empty() {
+            return Ok(Payload::None);
+        }
+        let documents = StampedDocuments::parse(body.freeze());
+        documents.map(Payload::Stored).ok_or_else(|| "the stored documents cannot be read".to_owned())
     }
 }

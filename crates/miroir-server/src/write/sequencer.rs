@@ -202,7 +202,7 @@ impl Cluster {
             let error = unavailable(&reasons.join("; "));
             self.store.set_replica_states(stale.clone()).await.map_err(store_error)?;
             self.store.abandon_intent(task_uid, failed_outcome(&error)).await.map_err(store_error)?;
-            pending.finished(task_uid);
+            pending.finished(&[task_uid]);
             self.note_stale(index, &stale);
             return Err(error);
         }
@@ -242,7 +242,7 @@ impl Cluster {
             None => IndexChange::Delete(index.uid.clone()),
         };
         let error = self.node_refusal(before.as_deref(), status, body);
-        pending.finished(task_uid);
+        pending.finished(&[task_uid]);
         if let Some(view) = index.view() {
             settle_settings(&view);
         }
@@ -360,7 +360,7 @@ impl Cluster {
             let finished = self.task_finished.notified();
             tokio::pin!(finished);
             finished.as_mut().enable();
-            self.forget_finished(pending).await?;
+            index.forget_ended(pending);
             if pending.unknown.is_empty() && pending.len() < MOST_PENDING_DOCUMENTS {
                 return Ok(());
             }
@@ -368,17 +368,6 @@ impl Cluster {
                 return Err(unavailable(&format!("index `{}` is still applying earlier writes", index.uid)));
             }
         }
-    }
-
-    /// Drops what is remembered of tasks that have ended.
-    async fn forget_finished(&self, pending: &mut PendingWrites) -> Result<(), ApiError> {
-        for task in pending.tasks() {
-            let record = self.store.task(task).await.map_err(store_error)?;
-            if record.is_none_or(|record| record.status.is_finished()) {
-                pending.finished(task);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -455,8 +444,11 @@ pub fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operatio
     }
 }
 
-/// An `ErrorType` for an error body that a node sent.
+/// The error that a node answered with. One without a body (a route or a verb it does not have) has no code.
 pub fn parse_refusal(status: http::StatusCode, body: &[u8]) -> ApiError {
+    if body.is_empty() {
+        return ApiError::new(status.as_u16(), "", ErrorType::InvalidRequest, "");
+    }
     match serde_json::from_slice::<miroir_core::error::ErrorBody>(body) {
         Ok(error) => ApiError::new(status.as_u16(), error.code, error.kind, error.message),
         Err(_) => ApiError::new(

@@ -1,10 +1,7 @@
 //! Cases on intents: recorded whole, given back in order, cleared with what comes with it.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use miroir_core::replica::ReplicaState;
-use miroir_core::shard::ShardId;
 use serde_json::json;
 
 use super::indexes::{index, replica};
@@ -13,35 +10,31 @@ use crate::{
     Acknowledgement, IndexChange, IndexRecord, Intent, NodeTask, Store, StoreError, TaskStatus, TaskUid,
 };
 
-pub(crate) fn intent(chunks: Vec<(u16, Vec<u8>)>) -> Intent {
-    let payload = chunks.into_iter().map(|(shard, bytes)| Ok((ShardId(shard), Bytes::from(bytes))));
+pub(crate) fn intent(chunks: Vec<Vec<u8>>) -> Intent {
     Intent {
         operation: json!({"write": "documents", "nodes": ["n0", "n1"]}),
-        payload: Box::new(payload),
+        payload: Box::new(chunks.into_iter().map(|bytes| Ok(Bytes::from(bytes)))),
         index_changes: vec![IndexChange::Put(Box::new(index("movies")))],
     }
 }
 
-/// The payload as stored: the bytes of each shard, and the sizes of the rows.
-pub(crate) async fn stored_payload(
-    store: &dyn Store,
-    uid: TaskUid,
-) -> (BTreeMap<ShardId, Vec<u8>>, Vec<usize>) {
-    let (mut shards, mut rows): (BTreeMap<ShardId, Vec<u8>>, _) = (BTreeMap::new(), Vec::new());
+/// The payload as stored: its bytes, and the sizes of the rows.
+pub(crate) async fn stored_payload(store: &dyn Store, uid: TaskUid) -> (Vec<u8>, Vec<usize>) {
+    let (mut bytes, mut rows) = (Vec::new(), Vec::new());
     let mut after = None;
     while let Some(chunk) = store.intent_payload(uid, after).await.unwrap() {
         assert!(after.is_none_or(|seq| seq < chunk.seq));
-        shards.entry(chunk.shard).or_default().extend_from_slice(&chunk.bytes);
+        bytes.extend_from_slice(&chunk.bytes);
         rows.push(chunk.bytes.len());
         after = Some(chunk.seq);
     }
-    (shards, rows)
+    (bytes, rows)
 }
 
 pub(crate) async fn an_intent_comes_back_whole(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
     for count in 0..3_u8 {
-        let chunks = vec![(3, vec![count; 10]), (1, vec![count; 20])];
+        let chunks = vec![vec![count; 10], vec![count + 1; 20]];
         store.begin(new_task("movies"), Some(intent(chunks))).await.unwrap();
     }
     store.begin(new_task("movies"), None).await.unwrap();
@@ -54,37 +47,31 @@ pub(crate) async fn an_intent_comes_back_whole(backend: &dyn TestBackend) {
         assert_eq!(task, &store.task(task.uid).await.unwrap().unwrap());
         assert_eq!(task.status, TaskStatus::Enqueued);
         assert_eq!(operation, &json!({"write": "documents", "nodes": ["n0", "n1"]}));
-        let (shards, _) = stored_payload(&*store, task.uid).await;
+        let (bytes, _) = stored_payload(&*store, task.uid).await;
         let byte = task.uid as u8;
-        assert_eq!(shards, BTreeMap::from([(ShardId(3), vec![byte; 10]), (ShardId(1), vec![byte; 20])]));
+        assert_eq!(bytes, [vec![byte; 10], vec![byte + 1; 20]].concat());
     }
     assert_eq!(store.indexes().await.unwrap(), vec![index("movies")]);
     assert_eq!(store.intent_payload(3, None).await.unwrap(), None);
 }
 
-pub(crate) async fn a_payload_keeps_the_order_of_each_shard(backend: &dyn TestBackend) {
+pub(crate) async fn a_payload_keeps_its_order(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
-    // Sizes around the size of a row, shards repeated and interleaved.
+    // Sizes around the size of a row.
     let sizes = [5_usize, 0, 1 << 20, 3, (1 << 20) - 1, 1, 1, 5 << 20, (1 << 20) + 1, 7, 0, 2];
-    let chunks: Vec<(u16, Vec<u8>)> = sizes
-        .iter()
-        .enumerate()
-        .map(|(count, size)| ((count % 5 / 2) as u16, vec![count as u8; *size]))
-        .collect();
-    let mut expected: BTreeMap<ShardId, Vec<u8>> = BTreeMap::new();
-    for (shard, bytes) in &chunks {
-        expected.entry(ShardId(*shard)).or_default().extend_from_slice(bytes);
-    }
+    let chunks: Vec<Vec<u8>> =
+        sizes.iter().enumerate().map(|(count, size)| vec![count as u8; *size]).collect();
+    let expected = chunks.concat();
     let uid = store.begin(new_task("movies"), Some(intent(chunks))).await.unwrap();
-    let (shards, rows) = stored_payload(&*store, uid).await;
-    assert!(shards == expected, "the bytes of a shard changed");
+    let (bytes, rows) = stored_payload(&*store, uid).await;
+    assert!(bytes == expected, "the bytes changed");
     assert!(rows.iter().all(|size| (1..=1 << 20).contains(size)), "sizes of rows: {rows:?}");
 }
 
 pub(crate) async fn a_payload_that_cannot_be_read_leaves_nothing(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
     let broken = || std::io::Error::other("spool file gone");
-    let payload = vec![Ok((ShardId(0), Bytes::from(vec![1; 3 << 20]))), Err(broken())];
+    let payload = vec![Ok(Bytes::from(vec![1; 3 << 20])), Err(broken())];
     let unreadable = Intent { payload: Box::new(payload.into_iter()), ..intent(vec![]) };
     let begun = store.begin(new_task("movies"), Some(unreadable)).await;
     assert_eq!(begun, Err(StoreError::Payload("spool file gone".to_owned())));
@@ -100,8 +87,8 @@ fn node_tasks() -> Vec<NodeTask> {
 
 pub(crate) async fn acknowledging_clears_the_intent_with_its_changes(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
-    let uid = store.begin(new_task("movies"), Some(intent(vec![(0, vec![1])]))).await.unwrap();
-    let other = store.begin(new_task("movies"), Some(intent(vec![(0, vec![2])]))).await.unwrap();
+    let uid = store.begin(new_task("movies"), Some(intent(vec![vec![1]]))).await.unwrap();
+    let other = store.begin(new_task("movies"), Some(intent(vec![vec![2]]))).await.unwrap();
     let missed = replica("movies", 1, "n1", ReplicaState::Stale, "node n1 did not answer");
     let renamed = IndexRecord { settings_version: 9, ..index("movies") };
     let acknowledgement = Acknowledgement {
@@ -117,7 +104,7 @@ pub(crate) async fn acknowledging_clears_the_intent_with_its_changes(backend: &d
     let open = store.open_intents().await.unwrap();
     assert_eq!(open.iter().map(|(task, _)| task.uid).collect::<Vec<_>>(), vec![other]);
     assert_eq!(store.intent_payload(uid, None).await.unwrap(), None);
-    assert_eq!(stored_payload(&*store, other).await.0[&ShardId(0)], vec![2]);
+    assert_eq!(stored_payload(&*store, other).await.0, vec![2]);
     let task = store.task(uid).await.unwrap().unwrap();
     assert_eq!((task.status, task.node_tasks), (TaskStatus::Enqueued, node_tasks()));
     assert_eq!(store.replica_states().await.unwrap(), vec![missed]);
@@ -126,7 +113,7 @@ pub(crate) async fn acknowledging_clears_the_intent_with_its_changes(backend: &d
 
 pub(crate) async fn a_bad_acknowledgement_changes_nothing(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
-    let uid = store.begin(new_task("movies"), Some(intent(vec![(0, vec![1])]))).await.unwrap();
+    let uid = store.begin(new_task("movies"), Some(intent(vec![vec![1]]))).await.unwrap();
     let unknown = IndexChange::Advance {
         uid: "unknown".to_owned(),
         next_position: 1,
@@ -150,7 +137,7 @@ pub(crate) async fn a_bad_acknowledgement_changes_nothing(backend: &dyn TestBack
 
 pub(crate) async fn abandoning_ends_the_task(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
-    let uid = store.begin(new_task("movies"), Some(intent(vec![(0, vec![1])]))).await.unwrap();
+    let uid = store.begin(new_task("movies"), Some(intent(vec![vec![1]]))).await.unwrap();
     store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
     assert_eq!(store.open_intents().await.unwrap(), vec![]);
     assert_eq!(store.intent_payload(uid, None).await.unwrap(), None);

@@ -38,7 +38,7 @@ macro_rules! conformance_tests {
             only_replicas_that_are_not_active_are_kept,
             values_are_kept_by_name,
             an_intent_comes_back_whole,
-            a_payload_keeps_the_order_of_each_shard,
+            a_payload_keeps_its_order,
             a_payload_that_cannot_be_read_leaves_nothing,
             acknowledging_clears_the_intent_with_its_changes,
             a_bad_acknowledgement_changes_nothing,

@@ -1,7 +1,6 @@
 //! Statements on intents and their payloads.
 
 use bytes::{Bytes, BytesMut};
-use miroir_core::shard::ShardId;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
@@ -22,24 +21,20 @@ pub(super) fn record(
     let mut statement = connection.prepare_cached("INSERT INTO intents VALUES (?1, ?2)")?;
     statement.execute(params![to_column(uid)?, to_json(operation)?])?;
     let mut rows = PayloadRows { connection, uid: to_column(uid)?, seq: 0 };
-    let mut pending: Option<(ShardId, BytesMut)> = None;
+    let mut pending = BytesMut::new();
     for chunk in payload {
-        let (shard, bytes) = chunk.map_err(|error| StoreError::Payload(error.to_string()))?;
-        let joins = matches!(&pending, Some((held, held_bytes))
-            if *held == shard && held_bytes.len() + bytes.len() <= CHUNK);
-        if !joins && let Some((held, held_bytes)) = pending.take() {
-            rows.insert(held, &held_bytes)?;
+        let bytes = chunk.map_err(|error| StoreError::Payload(error.to_string()))?;
+        if pending.len() + bytes.len() > CHUNK {
+            rows.insert(&pending)?;
+            pending.clear();
         }
         if bytes.len() >= CHUNK {
-            rows.insert(shard, &bytes)?;
-            continue;
+            rows.insert(&bytes)?;
+        } else {
+            pending.extend_from_slice(&bytes);
         }
-        pending.get_or_insert_with(|| (shard, BytesMut::new())).1.extend_from_slice(&bytes);
     }
-    if let Some((shard, bytes)) = pending {
-        rows.insert(shard, &bytes)?;
-    }
-    Ok(())
+    rows.insert(&pending)
 }
 
 struct PayloadRows<'a> {
@@ -49,10 +44,10 @@ struct PayloadRows<'a> {
 }
 
 impl PayloadRows<'_> {
-    fn insert(&mut self, shard: ShardId, bytes: &[u8]) -> Result<(), Failure> {
-        let mut statement = self.connection.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4)")?;
+    fn insert(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut statement = self.connection.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3)")?;
         for piece in bytes.chunks(CHUNK) {
-            statement.execute(params![self.uid, self.seq, shard.0, piece])?;
+            statement.execute(params![self.uid, self.seq, piece])?;
             self.seq += 1;
         }
         Ok(())
@@ -83,14 +78,11 @@ pub(super) fn payload_after(
 ) -> Result<Option<PayloadChunk>, Failure> {
     let after = after_seq.map_or(Ok(-1), to_column)?;
     let mut statement = connection.prepare_cached(
-        "SELECT seq, shard, bytes FROM payloads WHERE task_uid = ?1 AND seq > ?2 ORDER BY seq LIMIT 1",
+        "SELECT seq, bytes FROM payloads WHERE task_uid = ?1 AND seq > ?2 ORDER BY seq LIMIT 1",
     )?;
     let read = |row: &Row<'_>| {
-        Ok(PayloadChunk {
-            seq: from_column(row.get(0)?)?,
-            shard: ShardId(row.get(1)?),
-            bytes: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-        })
+        let bytes = Bytes::from(row.get::<_, Vec<u8>>(1)?);
+        Ok(PayloadChunk { seq: from_column(row.get(0)?)?, bytes })
     };
     Ok(statement.query_row(params![to_column(uid)?, after], read).optional()?)
 }

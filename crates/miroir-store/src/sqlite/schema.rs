@@ -60,7 +60,6 @@ CREATE TABLE intents (task_uid INTEGER PRIMARY KEY, operation TEXT NOT NULL);
 CREATE TABLE payloads (
     task_uid INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    shard INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     PRIMARY KEY (task_uid, seq)
 );

@@ -2,10 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use bytes::Bytes;
-use miroir_core::shard::ShardId;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -54,7 +52,7 @@ async fn a_second_store_on_the_same_file_is_refused() {
 async fn a_full_disk_is_said_and_leaves_the_store_usable() {
     let file = OneFile::new();
     let store = SqliteStore::open(&file.path()).unwrap();
-    let before = store.begin(new_task("a"), Some(intent(vec![(0, vec![7; 100])]))).await.unwrap();
+    let before = store.begin(new_task("a"), Some(intent(vec![vec![7; 100]]))).await.unwrap();
     let limit = |pages: u32| {
         store.writer.write(move |connection| {
             Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
@@ -62,16 +60,16 @@ async fn a_full_disk_is_said_and_leaves_the_store_usable() {
     };
     limit(200).await.unwrap();
     let full = StoreError::Full { path: file.path() };
-    let large = store.begin(new_task("a"), Some(intent(vec![(1, vec![1; 8 << 20])])));
+    let large = store.begin(new_task("a"), Some(intent(vec![vec![1; 8 << 20]])));
     assert_eq!(large.await, Err(full.clone()));
     assert!(full.to_string().contains("free some space"));
 
     // What was there still is, small writes work, and so does the large one once there is room.
-    assert_eq!(stored_payload(&store, before).await.0[&ShardId(0)], vec![7; 100]);
+    assert_eq!(stored_payload(&store, before).await.0, vec![7; 100]);
     assert_eq!(store.begin(new_task("a"), None).await.unwrap(), before + 1);
     limit(100_000).await.unwrap();
-    let uid = store.begin(new_task("a"), Some(intent(vec![(1, vec![1; 8 << 20])]))).await.unwrap();
-    assert_eq!(stored_payload(&store, uid).await.0[&ShardId(1)].len(), 8 << 20);
+    let uid = store.begin(new_task("a"), Some(intent(vec![vec![1; 8 << 20]]))).await.unwrap();
+    assert_eq!(stored_payload(&store, uid).await.0.len(), 8 << 20);
 }
 
 #[tokio::test]
@@ -85,7 +83,7 @@ async fn writes_of_one_commit_survive_a_full_disk_or_are_told() {
     let calls: Vec<_> = (0..40)
         .map(|count| {
             let store = Arc::clone(&store);
-            let large = (count % 10 == 5).then(|| intent(vec![(0, vec![1; 4 << 20])]));
+            let large = (count % 10 == 5).then(|| intent(vec![vec![1; 4 << 20]]));
             tokio::spawn(async move { store.begin(new_task("a"), large).await })
         })
         .collect();
@@ -184,8 +182,7 @@ async fn a_large_payload_is_never_in_memory_as_a_whole() {
     let file = OneFile::new();
     let store = SqliteStore::open(&file.path()).unwrap();
     let before = peak_memory();
-    let chunks = (0..1600_u32)
-        .map(|count| Ok((ShardId((count % 64) as u16), Bytes::from(vec![count as u8; 128 << 10]))));
+    let chunks = (0..1600_u32).map(|count| Ok(Bytes::from(vec![count as u8; 128 << 10])));
     let payload: Payload = Box::new(chunks);
     let intent = Intent { operation: json!({}), payload, index_changes: vec![] };
     let uid = store.begin(new_task("a"), Some(intent)).await.unwrap();
@@ -201,7 +198,7 @@ async fn a_large_payload_is_never_in_memory_as_a_whole() {
 
     store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
     let size = std::fs::metadata(file.path()).unwrap().len();
-    let again = (0..800_u32).map(|_| Ok((ShardId(0), Bytes::from(vec![1; 128 << 10]))));
+    let again = (0..800_u32).map(|_| Ok(Bytes::from(vec![1; 128 << 10])));
     let intent = Intent { operation: json!({}), payload: Box::new(again), index_changes: vec![] };
     store.begin(new_task("a"), Some(intent)).await.unwrap();
     drop(store);
@@ -218,7 +215,7 @@ async fn victim() {
     let store = SqliteStore::open(Path::new(&path)).unwrap();
     let write = || async {
         loop {
-            let chunks = (0..3).map(|shard| (shard, vec![shard as u8; 40_000])).collect();
+            let chunks = (0..3).map(|byte| vec![byte; 40_000]).collect();
             let uid = store.begin(new_task("a"), Some(intent(chunks))).await.unwrap();
             println!("begun {uid}");
             if uid % 2 == 0 {
@@ -232,7 +229,8 @@ async fn victim() {
 
 #[tokio::test]
 async fn acknowledged_writes_survive_a_kill() {
-    for delay in [60, 110, 170] {
+    // Killed at another moment each time, by what it has done and not by the clock.
+    for lines_before_the_kill in [4, 9, 17] {
         let file = OneFile::new();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "sqlite::tests::victim", "--nocapture"])
@@ -241,8 +239,8 @@ async fn acknowledged_writes_survive_a_kill() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let first = lines.find(|line| line.starts_with("begun")).unwrap();
-        std::thread::sleep(Duration::from_millis(delay));
+        let is_ours = |line: &String| line.starts_with("begun") || line.starts_with("abandoned");
+        let before: Vec<String> = lines.by_ref().filter(is_ours).take(lines_before_the_kill).collect();
         child.kill().unwrap();
         child.wait().unwrap();
 
@@ -251,13 +249,13 @@ async fn acknowledged_writes_survive_a_kill() {
         assert!(page.tasks.iter().map(|task| task.uid).eq(0..page.total), "a uid is missing");
         let open = store.open_intents().await.unwrap();
         for (task, _) in &open {
-            let (shards, _) = stored_payload(&store, task.uid).await;
-            assert_eq!(shards.len(), 3, "the payload of {} is not whole", task.uid);
-            assert!(shards.values().all(|bytes| bytes.len() == 40_000));
+            let (bytes, _) = stored_payload(&store, task.uid).await;
+            let whole = [vec![0; 40_000], vec![1; 40_000], vec![2; 40_000]].concat();
+            assert!(bytes == whole, "the payload of {} is not whole", task.uid);
         }
         let is_open = |uid: u64| open.iter().any(|(task, _)| task.uid == uid);
         let mut seen = 0;
-        for line in std::iter::once(first).chain(lines) {
+        for line in before.into_iter().chain(lines) {
             let Some((what, uid)) = line.split_once(' ') else { continue };
             let Ok(uid) = uid.parse::<u64>() else { continue };
             assert!(uid < page.total, "acknowledged task {uid} is lost");
@@ -268,6 +266,6 @@ async fn acknowledged_writes_survive_a_kill() {
             }
             seen += 1;
         }
-        assert!(seen > 3, "the victim did too little before it died: {seen}");
+        assert!(seen > 0, "the victim did nothing that can be checked");
     }
 }

@@ -148,7 +148,7 @@ impl Kind {
     /// How many times as often as others it is generated: plain searches are what people send most.
     pub fn weight(self) -> usize {
         match self {
-            Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 4,
+            Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 8,
             Self::FilterText | Self::SortNumber | Self::Placeholder | Self::Highlight => 4,
             _ => 1,
         }
@@ -159,6 +159,7 @@ impl Kind {
         match self {
             Self::StrategyFrequency => Some(&FREQUENCY),
             Self::Distinct | Self::Threshold => Some(&ESTIMATES),
+            Self::Prefix | Self::Words | Self::Typo | Self::LongQuery => Some(&PREFIXES),
             Self::FacetsMixed => Some(&LOOK_ALIKES),
             Self::FacetsByCount => Some(&TIED_COUNTS),
             Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
@@ -174,6 +175,13 @@ const FREQUENCY: Exception = Exception {
     at_least: 0.5,
     reason: "words are dropped from the most frequent on, and a node only knows how frequent a word is in its own \
              documents",
+};
+const PREFIXES: Exception = Exception {
+    part: Part::Anything,
+    at_least: 0.98,
+    reason: "the last word of a query is a prefix, and Meilisearch precomputes the neighbours of a prefix of up to four \
+             letters once at least 100 words begin with it; of the same words a node may hold fewer, and then \
+             proximity is computed in another way",
 };
 const ESTIMATES: Exception = Exception {
     part: Part::Totals,

@@ -2,6 +2,8 @@
 //!
 //! A node refuses to sort by a field that none of its documents ever had, in Meilisearch up to 1.21 at least.
 //! One Meilisearch holding all documents would not, if another node's documents have it.
+//!
+//! Errors are as the node put them: [`crate::node_message`] says how the client is to see them.
 
 use bytes::Bytes;
 
@@ -29,7 +31,7 @@ impl BrowsePlan {
         if (200..300).contains(&status) {
             return NodeAnswer::Page(body);
         }
-        let Ok(mut error) = serde_json::from_slice::<ErrorBody>(&body) else {
+        let Ok(error) = serde_json::from_slice::<ErrorBody>(&body) else {
             return NodeAnswer::Refused(ApiError::internal(format!(
                 "a node answered {status} without a readable error"
             )));
@@ -42,7 +44,6 @@ impl BrowsePlan {
             return NodeAnswer::Empty;
         }
         let lacks_sorted_field = self.rules.iter().any(|rule| lacks_field(rule.sorted_name()));
-        error.message = scrub_sortable_attributes(&error.message);
         let error = ApiError::new(status, error.code, error.kind, error.message);
         if lacks_sorted_field { NodeAnswer::LacksSortedField(error) } else { NodeAnswer::Refused(error) }
     }
@@ -52,13 +53,4 @@ impl BrowsePlan {
         format!("{{\"results\":[],\"offset\":{},\"limit\":{},\"total\":0}}", self.offset, self.limit)
             .into_bytes()
     }
-}
-
-/// Takes Miroir's own field out of the list of sortable attributes in a node's message.
-pub fn scrub_sortable_attributes(message: &str) -> String {
-    let alone = format!(" Available sortable attributes are: `{INSERTED_AT_FIELD}`.");
-    message
-        .replace(&alone, " This index does not have configured sortable attributes.")
-        .replace(&format!("{INSERTED_AT_FIELD}, "), "")
-        .replace(&format!(", {INSERTED_AT_FIELD}`"), "`")
 }

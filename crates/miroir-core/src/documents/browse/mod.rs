@@ -30,7 +30,7 @@ use crate::error::ApiError;
 use crate::hidden::{self, INSERTED_AT_FIELD, TIE_BREAK_RULE};
 use crate::shard::ShardId;
 
-pub use self::answer::{NodeAnswer, scrub_sortable_attributes};
+pub use self::answer::NodeAnswer;
 pub use self::offset::OffsetSearch;
 pub use self::request::NoPlan;
 

@@ -233,19 +233,10 @@ fn a_node_without_documents_or_without_the_field_is_no_error() {
         Bytes::from(serde_json::to_vec(&body).unwrap())
     };
     assert_eq!(plan.classify(400, error(INSERTED_AT_FIELD)), NodeAnswer::Empty);
-    let NodeAnswer::LacksSortedField(refusal) = plan.classify(400, error("v")) else { panic!() };
-    assert_eq!(refusal.message, "Attribute `v` is not sortable. Available sortable attributes are: `v`.");
+    assert!(matches!(plan.classify(400, error("v")), NodeAnswer::LacksSortedField(_)));
     assert!(matches!(plan.classify(400, error("w")), NodeAnswer::Refused(_)));
     assert!(matches!(plan.classify(502, Bytes::from_static(b"x")), NodeAnswer::Refused(_)));
     assert_eq!(plan.classify(200, Bytes::from_static(b"{}")), NodeAnswer::Page(Bytes::from_static(b"{}")));
-    assert_eq!(
-        scrub_sortable_attributes("Available sortable attributes are: `a, _miroir_inserted_at`."),
-        "Available sortable attributes are: `a`."
-    );
-    assert_eq!(
-        scrub_sortable_attributes("x. Available sortable attributes are: `_miroir_inserted_at`."),
-        "x. This index does not have configured sortable attributes."
-    );
 }
 
 #[test]
