@@ -41,6 +41,11 @@ impl DocumentBatch {
         })
     }
 
+    /// At most how many bytes [`Self::chunks`] yields, whatever the shards.
+    pub fn stamped_bytes_at_most(&self) -> usize {
+        self.body.len() + self.received() * STAMP_BYTES
+    }
+
     /// Every distinct id with its position in the index's order of insertion, once positions are assigned.
     pub fn positions(&self) -> impl Iterator<Item = (&str, u64)> {
         let distinct = self.identified.distinct.iter().enumerate();
@@ -133,6 +138,11 @@ impl StampedDocuments {
             lines.push((shard, end + 1));
         }
         Some(Self { lines: lines.into(), body })
+    }
+
+    /// How many bytes there are in all.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
     }
 
     /// The shards concerned, ascending, each once.

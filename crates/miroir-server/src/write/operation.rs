@@ -80,6 +80,15 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// At most how many bytes it is, to any node.
+    fn bytes_at_most(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Batch(batch) => batch.stamped_bytes_at_most(),
+            Self::Stored(documents) => documents.bytes(),
+        }
+    }
+
     /// The documents of the wanted shards, in the order they came in.
     pub fn chunks(&self, wanted: Arc<[bool]>) -> Box<dyn Iterator<Item = Bytes> + Send> {
         let is_wanted = move |shard: ShardId| wanted.get(usize::from(shard.0)).copied().unwrap_or(false);
@@ -211,6 +220,14 @@ fn wanted_shards(shard_count: u16, shards: &[ShardId]) -> Arc<[bool]> {
 
 /// The bodies that carry a node's documents, each with its size. Usually one.
 fn document_bodies(payload: &Payload, wanted: &Arc<[bool]>) -> Vec<(CallBody, usize)> {
+    let whole = payload.bytes_at_most();
+    if payload.chunks(Arc::clone(wanted)).next().is_none() {
+        return Vec::new();
+    }
+    if whole <= LARGEST_NODE_BODY {
+        let (payload, wanted) = (payload.clone(), Arc::clone(wanted));
+        return vec![(CallBody::Ndjson(Arc::new(move || payload.chunks(Arc::clone(&wanted)))), whole)];
+    }
     let mut parts: Vec<(usize, usize, usize)> = Vec::new();
     let mut first = 0;
     let mut bytes = 0;

@@ -5,7 +5,7 @@
 //! that were sent but not yet applied are not visible there; for as long as they are on their way their
 //! outcome is remembered here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use miroir_core::error::ApiError;
 use miroir_core::hidden::{INSERTED_AT_FIELD, decode};
@@ -33,10 +33,15 @@ enum Fate {
 pub struct PendingWrites {
     fates: HashMap<u128, (Fate, u64)>,
     cleared_by: Option<u64>,
+    /// Hashes of every id that the index ever had, as long as that is known: since it was empty, in this life of
+    /// the process. An id that is not among them is new, without asking; loading an index asks for nothing then.
+    every_id: Option<HashSet<u64>>,
     /// Tasks of an earlier life of this process, whose outcomes are not remembered.
     pub(crate) unknown: Vec<u64>,
 }
 
+/// Ids that are remembered at most, in about 16 bytes each.
+const MOST_REMEMBERED_IDS: usize = 2_000_000;
 /// More documents than this on their way make the next write wait.
 pub const MOST_PENDING_DOCUMENTS: usize = 4_000_000;
 
@@ -46,9 +51,23 @@ impl PendingWrites {
         self.fates.len()
     }
 
+    /// The index has no documents: from here on, every id is known.
+    pub fn begin_anew(&mut self) {
+        self.every_id = Some(HashSet::new());
+    }
+
     /// Remembers where a task puts documents.
     pub fn placed<'a>(&mut self, task: u64, documents: impl Iterator<Item = (&'a str, u64)>) {
-        self.fates.extend(documents.map(|(id, position)| (key(id), (Fate::At(position), task))));
+        for (id, position) in documents {
+            let key = key(id);
+            self.fates.insert(key, (Fate::At(position), task));
+            if let Some(ids) = &mut self.every_id {
+                ids.insert(short(key));
+            }
+        }
+        if self.every_id.as_ref().is_some_and(|ids| ids.len() > MOST_REMEMBERED_IDS) {
+            self.every_id = None;
+        }
     }
 
     /// Remembers that a task deletes documents.
@@ -73,13 +92,20 @@ impl PendingWrites {
     }
 
     fn fate(&self, id: &str) -> Option<Fate> {
-        let known = self.fates.get(&key(id)).map(|(fate, _)| *fate);
-        known.or(self.cleared_by.map(|_| Fate::Gone))
+        let key = key(id);
+        let known = self.fates.get(&key).map(|(fate, _)| *fate);
+        let is_new = self.every_id.as_ref().is_some_and(|ids| !ids.contains(&short(key)));
+        known.or((is_new || self.cleared_by.is_some()).then_some(Fate::Gone))
     }
 }
 
 fn key(id: &str) -> u128 {
     xxh3_128(id.as_bytes())
+}
+
+fn short(key: u128) -> u64 {
+    // The half that is cut off is as random as the one that stays.
+    key as u64
 }
 
 #[derive(Deserialize)]
@@ -163,4 +189,39 @@ fn position_of(document: &HashMap<String, &RawValue>, primary_key: &str) -> Opti
         _ => return None,
     };
     Some((id, decode(&position)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_is_known_until_it_is_applied() {
+        let mut pending = PendingWrites::default();
+        pending.placed(1, [("a", 7)].into_iter());
+        pending.deleted(2, ["b"].into_iter());
+        assert_eq!(pending.fate("a"), Some(Fate::At(7)));
+        assert_eq!(pending.fate("b"), Some(Fate::Gone));
+        assert_eq!(pending.fate("c"), None, "only the nodes know");
+        pending.placed(3, [("a", 9)].into_iter());
+        pending.finished(&[1, 2]);
+        assert_eq!(pending.fate("a"), Some(Fate::At(9)), "a later write is still on its way");
+        assert_eq!(pending.fate("b"), None);
+        pending.cleared(4);
+        assert_eq!(pending.fate("c"), Some(Fate::Gone));
+        pending.finished(&[4]);
+        assert_eq!(pending.fate("c"), None);
+    }
+
+    #[test]
+    fn an_id_is_new_without_asking_only_if_the_index_never_had_it() {
+        let mut pending = PendingWrites::default();
+        pending.begin_anew();
+        pending.placed(1, [("a", 0)].into_iter());
+        pending.finished(&[1]);
+        assert_eq!(pending.fate("b"), Some(Fate::Gone));
+        assert_eq!(pending.fate("a"), None, "it may have been deleted since");
+        pending.every_id = None;
+        assert_eq!(pending.fate("b"), None);
+    }
 }

@@ -160,6 +160,9 @@ impl Cluster {
         if let (Operation::ChangeSettings { .. }, Some(view)) = (&operation, index.view()) {
             view.settings_in_flight.fetch_add(1, Ordering::AcqRel);
         }
+        if before.as_ref().is_none_or(|view| view.record.next_position == 0) {
+            pending.begin_anew();
+        }
         remember(pending, task_uid, &operation, &payload);
         let targets = self.targets(&view, &operation, &concerned);
         let dispatched = self
