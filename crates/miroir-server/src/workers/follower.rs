@@ -127,10 +127,8 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
         };
         let uids: Vec<u64> = list.iter().map(|(_, node_uid)| *node_uid).collect();
         match node.tasks(&uids, NODE_LIMIT).await {
-            Ok(states) => (name, list, Ok(states)),
-            Err(_) if node.health().down_for().is_none_or(|down| down < PATIENCE) => {
-                (name, list, Ok(Vec::new()))
-            }
+            Ok(states) => (name, list, Ok(Some(states))),
+            Err(_) if node.health().down_for().is_none_or(|down| down < PATIENCE) => (name, list, Ok(None)),
             Err(error) => (name, list, Err(error.to_string())),
         }
     });
@@ -142,17 +140,18 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
         match answer {
             Err(reason) => {
                 for (uid, _) in list {
-                    if let Some(task) = followed.get_mut(uid) {
+                    let Some(task) = followed.get_mut(uid) else { continue };
+                    // The last replica is waited for: without it, nothing can be read anyway.
+                    if cluster.can_do_without(&task.record, name) {
                         task.lost.insert(name.clone(), reason.clone());
                     }
                 }
             }
-            Ok(states) => {
-                for state in states {
-                    let Some((uid, _)) = list.iter().find(|(_, node_uid)| *node_uid == state.uid) else {
-                        continue;
-                    };
+            Ok(Some(states)) => {
+                for (uid, node_uid) in list {
                     let Some(task) = followed.get_mut(uid) else { continue };
+                    let state = states.iter().find(|state| state.uid == *node_uid).cloned();
+                    let state = state.unwrap_or_else(|| forgotten(name, *node_uid));
                     if state.status != NodeTaskStatus::Enqueued && task.record.status == TaskStatus::Enqueued
                     {
                         task.record.status = TaskStatus::Processing;
@@ -163,6 +162,7 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
                     moved |= previous.is_none_or(|previous| previous.status != state.status);
                 }
             }
+            Ok(None) => {}
         }
     }
     if !started.is_empty()
@@ -171,6 +171,36 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
         tracing::error!(%error, "cannot record that tasks have started");
     }
     moved
+}
+
+/// A node answers and does not know a task it had acknowledged: what it held is gone.
+fn forgotten(node: &str, task: u64) -> NodeTaskState {
+    let message = format!("node `{node}` no longer knows its task {task}: was its data directory replaced?");
+    NodeTaskState {
+        uid: task,
+        status: NodeTaskStatus::Failed,
+        details: None,
+        error: Some(json!({
+            "message": message, "code": "miroir_node_lost_task", "type": "internal",
+            "link": "docs/errors.md#miroir_node_lost_task",
+        })),
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+impl Cluster {
+    /// Whether every shard that a node holds of a task's index can be read elsewhere.
+    fn can_do_without(&self, task: &TaskRecord, node: &str) -> bool {
+        let Some(view) = self.handle(task.index_uid.as_deref().unwrap_or_default()).view() else {
+            return true;
+        };
+        let is_up = |name: &str| self.fleet.get(name).is_some_and(|node| node.health().is_up());
+        view.shards().filter(|(_, nodes)| nodes.iter().any(|name| name == node)).all(|(shard, nodes)| {
+            let mut others = nodes.iter().filter(|other| *other != node);
+            others.any(|other| is_up(other) && view.replica_state(shard, other).is_readable())
+        })
+    }
 }
 
 /// Ends the tasks whose node tasks have all ended; true when there were any.
@@ -220,7 +250,7 @@ async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
         let kind = task.record.kind.as_str();
         let is_new = view.record.settings_version == 0;
         if error.is_none() && (kind == "settingsUpdate" || is_new) {
-            cluster.commit_settings(&handle, &succeeded).await.map_err(|error| error.to_string())?;
+            cluster.commit_settings(&handle, &succeeded).await?;
         }
         if kind == "settingsUpdate" {
             if error.is_some() {

@@ -32,11 +32,7 @@ struct Summary {
 
 impl Cluster {
     /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version.
-    pub(crate) async fn commit_settings(
-        &self,
-        index: &Index,
-        nodes: &BTreeSet<&str>,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn commit_settings(&self, index: &Index, nodes: &BTreeSet<&str>) -> Result<(), String> {
         let reads = nodes
             .iter()
             .filter_map(|name| self.fleet.get(name))
@@ -52,7 +48,7 @@ impl Cluster {
             }
         }
         let Some((hash, (agreed, _))) = by_hash.iter().max_by_key(|(_, (_, nodes))| nodes.len()) else {
-            return Ok(());
+            return Err("no node can be asked for its settings".to_owned());
         };
         let (hash, agreed) = (hash.clone(), agreed.clone());
         let Some(view) = index.view() else { return Ok(()) };
@@ -77,7 +73,7 @@ impl Cluster {
             }
         }
         if !stale.is_empty() {
-            self.store.set_replica_states(stale.clone()).await?;
+            self.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
             self.note_stale(index, &stale);
         }
         let _recording = index.recording.lock().await;
@@ -88,7 +84,7 @@ impl Cluster {
             settings_version: view.record.settings_version + 1,
             ..view.record.clone()
         };
-        self.store.put_index(record.clone()).await?;
+        self.store.put_index(record.clone()).await.map_err(|error| error.to_string())?;
         index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
         Ok(())
     }
