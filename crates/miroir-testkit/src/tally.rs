@@ -150,10 +150,11 @@ impl Tally {
     #[track_caller]
     pub fn assert_telling(&self) {
         for (kind, counts) in &self.kinds {
-            let enough = if *kind == Kind::Wrong { 0.0 } else { 30.0 };
             let share = percent(counts.telling, counts.requests);
+            // Of a handful, one has to.
+            let enough = if counts.requests < 10 { counts.telling > 0 } else { share >= 30.0 };
             assert!(
-                share >= enough,
+                enough || *kind == Kind::Wrong,
                 "only {share:.0} % of the requests of kind {:?} find anything",
                 kind.label()
             );
