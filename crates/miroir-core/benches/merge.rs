@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use miroir_core::hidden::{encode_position, encode_shard};
-use miroir_core::search::{SearchPlan, SearchSettings};
+use miroir_core::search::{Depth, SearchPlan, SearchSettings};
 use miroir_core::shard::ShardId;
 
 /// A hit of about 500 bytes of document, with hidden fields and, in a scatter, with details.
@@ -56,8 +56,10 @@ fn bench(criterion: &mut Criterion) {
     let alone = answer(0..20, false);
     criterion.bench_function("alone_20", |bencher| bencher.iter(|| page.finish_alone(black_box(&alone))));
     criterion.bench_function("plan_and_bodies", |bencher| {
-        bencher
-            .iter(|| plan(black_box(r#"{"q":"fox","limit":20,"filter":"a = 1"}"#)).bodies(Some("s IN [1]")));
+        bencher.iter(|| {
+            plan(black_box(r#"{"q":"fox","limit":20,"filter":"a = 1"}"#))
+                .bodies(Some("s IN [1]"), Depth::Whole)
+        });
     });
 }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use miroir_core::error::{ApiError, ErrorType};
+use miroir_core::settings::NodeNeeds;
 use miroir_node::Fleet;
-use miroir_store::Store;
+use miroir_store::{IndexRecord, Store};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,19 @@ impl Cluster {
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
             indexes: RwLock::default(),
+        }
+    }
+
+    /// What the nodes of an index need to hold besides what its user set.
+    pub(crate) fn needs(&self, record: &IndexRecord) -> NodeNeeds {
+        let mut holdings: HashMap<&String, usize> = HashMap::new();
+        for node in record.placement.iter().flatten() {
+            *holdings.entry(node).or_default() += 1;
+        }
+        NodeNeeds {
+            version: self.fleet.oldest_version(),
+            merges: holdings.values().any(|shards| *shards < record.placement.len()),
+            breaks_ties: !record.disordered.is_empty(),
         }
     }
 

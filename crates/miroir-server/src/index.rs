@@ -136,6 +136,13 @@ impl IndexView {
         (0u16..).map(ShardId).zip(self.record.placement.iter())
     }
 
+    /// The names of the nodes that hold some of these shards, sorted.
+    pub fn holders(&self, shards: impl Iterator<Item = ShardId>) -> Vec<String> {
+        let names: std::collections::BTreeSet<&String> =
+            shards.filter_map(|shard| self.record.placement.get(usize::from(shard.0))).flatten().collect();
+        names.into_iter().cloned().collect()
+    }
+
     /// The names of all nodes of the placement, sorted.
     pub fn nodes(&self) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> = self.record.placement.iter().flatten().collect();

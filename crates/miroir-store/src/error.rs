@@ -45,14 +45,14 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
-    /// The content was written by a newer Miroir.
-    #[error("{} has schema version {found} and this Miroir knows up to {known}: use the newer Miroir that wrote it", path.display())]
-    NewerSchema {
+    /// The content was written by another version of Miroir.
+    #[error("{} has schema version {found} and this Miroir reads {known}: use the Miroir that wrote it, or name another file", path.display())]
+    OtherSchema {
         /// The database file.
         path: PathBuf,
         /// Version of the content.
         found: u32,
-        /// Newest version known here.
+        /// The version read here.
         known: u32,
     },
     /// No task has this uid.

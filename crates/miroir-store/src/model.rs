@@ -39,6 +39,8 @@ pub struct IndexRecord {
     pub placement: Vec<Vec<String>>,
     /// Grows by one with every change of `placement`.
     pub placement_epoch: u64,
+    /// Ids of the nodes whose own order of documents may not be that of insertion.
+    pub disordered: Vec<String>,
 }
 
 /// A change to the record of an index, made in the same transaction as what caused it.

@@ -4,16 +4,16 @@
 
 use bytes::Bytes;
 use miroir_core::hidden::{encode_position, encode_shard};
-use miroir_core::search::{SearchPlan, SearchSettings};
+use miroir_core::search::{Depth, SearchPlan, SearchSettings};
 use miroir_core::settings::{
-    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings, to_node,
+    NodeNeeds, SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings, to_node,
 };
 use miroir_core::shard::ShardId;
 use miroir_testkit::client::Client;
 use miroir_testkit::process::MeilisearchProcess;
 use serde_json::{Value, json};
 
-const VERSION: (u64, u64) = (1, 21);
+const NEEDS: NodeNeeds = NodeNeeds { version: (1, 21), merges: true, breaks_ties: true };
 /// One more than are listed by text, most of them on the first node.
 const DOCUMENTS: u64 = 3001;
 const ON_THE_SECOND_NODE: u64 = 900;
@@ -50,8 +50,7 @@ fn translated(settings: &Value) -> Value {
         method: SettingsMethod::Patch,
         body: Some(body.as_bytes()),
     };
-    let context =
-        SettingsContext { overlay: &Value::Null, user_settings: &Value::Null, node_version: VERSION };
+    let context = SettingsContext { overlay: &Value::Null, user_settings: &Value::Null, needs: NEEDS };
     let body = to_node(&change, &context).ok().and_then(|change| change.body);
     serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default()
 }
@@ -92,7 +91,7 @@ async fn merged_facets_are_those_of_one_meilisearch() {
             document
         })
         .collect();
-    let for_nodes = [default_node_settings(VERSION), translated(&filterable)];
+    let for_nodes = [default_node_settings(NEEDS), translated(&filterable)];
     let (on_second, on_first) = stamped.split_at(ON_THE_SECOND_NODE as usize);
     fill(single, std::slice::from_ref(&filterable), &documents).await;
     fill(first, &for_nodes, on_first).await;
@@ -119,7 +118,7 @@ async fn merged_facets_are_those_of_one_meilisearch() {
 
                 let mut answers = Vec::new();
                 for node in [first, second] {
-                    let bodies = plan.bodies(None);
+                    let bodies = plan.bodies(None, Depth::Whole);
                     assert_eq!(bodies.len(), 1);
                     answers.push(vec![facets_of(node, &bodies[0]).await]);
                 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use miroir_core::hidden::{encode_position, encode_shard};
 use miroir_core::node_message::rewrite;
 use miroir_core::settings::{
-    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, canonical_hash, default_node_settings,
-    full_node_form, repair_node_form, to_node, to_user,
+    NodeNeeds, SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, canonical_hash,
+    default_node_settings, full_node_form, repair_node_form, to_node, to_user,
 };
 use miroir_core::shard::ShardId;
 use miroir_testkit::client::{Answer, Client};
@@ -19,7 +19,7 @@ use miroir_testkit::process::MeilisearchProcess;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const VERSION: (u64, u64) = (1, 21);
+const NEEDS: NodeNeeds = NodeNeeds { version: (1, 21), merges: true, breaks_ties: true };
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 /// The user's Meilisearch and a node, with the index `films` on both.
@@ -38,7 +38,7 @@ impl Pair {
             let made = server.client().post("/indexes", &json!({"uid": "films", "primaryKey": "id"})).await;
             server.client().wait_success(made).await;
         }
-        let defaults = default_node_settings(VERSION);
+        let defaults = default_node_settings(NEEDS);
         let answer = pair.node().patch("/indexes/films/settings", &defaults).await;
         pair.node().wait_success(answer).await;
         pair.compare_settings("a new index").await;
@@ -70,11 +70,8 @@ impl Pair {
             method,
             body,
         };
-        let context = SettingsContext {
-            overlay: &self.overlay,
-            user_settings: &self.user_settings,
-            node_version: VERSION,
-        };
+        let context =
+            SettingsContext { overlay: &self.overlay, user_settings: &self.user_settings, needs: NEEDS };
         let translated = to_node(&requested, &context);
         assert!(translated.is_ok(), "{what} is refused: {translated:?}");
         let Ok(translated) = translated else { return };
@@ -120,12 +117,12 @@ impl Pair {
             },
         });
         for before in [Value::Null, other] {
-            let mut form = full_node_form(&self.user_settings, &self.overlay, VERSION);
+            let mut form = full_node_form(&self.user_settings, &self.overlay, NEEDS);
             if !before.is_null() {
                 let answer = self.node().patch("/indexes/replica/settings", &before).await;
                 self.node().wait_success(answer).await;
                 let found = self.node().get("/indexes/replica/settings").await.ok();
-                form = repair_node_form(&self.user_settings, &self.overlay, VERSION, &found);
+                form = repair_node_form(&self.user_settings, &self.overlay, NEEDS, &found);
             }
             let answer = self.node().patch("/indexes/replica/settings", &form).await;
             self.node().wait_success(answer).await;

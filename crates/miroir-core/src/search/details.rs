@@ -2,8 +2,7 @@
 //!
 //! The one number `_rankingScore` cannot order hits of different nodes: its scale depends on the words each node
 //! happens to know. The details can. Counts (matching words, typos) mean the same everywhere, so they are compared
-//! and not the scores made of them; sort values are compared by Meilisearch's own type order; the last tie goes to
-//! the document inserted first, by the hidden rule that nodes apply last.
+//! and not the scores made of them; sort values are compared by Meilisearch's own type order.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -48,8 +47,6 @@ pub(super) enum SortValue<'a> {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Details<'a> {
     pub(super) rules: Vec<Rule<'a>>,
-    /// The document's place in insertion order, which also names the document within its index.
-    pub(super) inserted_at: Option<&'a [u8]>,
 }
 
 impl<'a> Details<'a> {
@@ -58,13 +55,12 @@ impl<'a> Details<'a> {
         let mut cursor = Cursor::new(raw);
         cursor.begin_object()?;
         let mut rules = Vec::with_capacity(8);
-        let mut inserted_at = None;
         let mut is_in_order = true;
         let mut last_order = 0;
         while let Some(name) = cursor.next_key()? {
             let fields = RuleFields::read(&mut cursor)?;
+            // Not every node applies it; the place of insertion is read from the hit.
             if name == TIE_BREAK_RULE.as_bytes() {
-                inserted_at = fields.value.and_then(string_content);
                 continue;
             }
             is_in_order &= last_order <= fields.order;
@@ -74,21 +70,13 @@ impl<'a> Details<'a> {
         if !is_in_order {
             rules.sort_by_key(|(order, _)| *order);
         }
-        Ok(Self { rules: rules.into_iter().map(|(_, rule)| rule).collect(), inserted_at })
+        Ok(Self { rules: rules.into_iter().map(|(_, rule)| rule).collect() })
     }
 
-    /// `Less` when this hit comes before the other.
+    /// `Less` when this hit comes before the other; `Equal` when no rule tells them apart.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
-        for (left, right) in self.rules.iter().zip(&other.rules) {
-            let order = left.compare(right);
-            if order.is_ne() {
-                return order;
-            }
-        }
-        match (self.inserted_at, other.inserted_at) {
-            (Some(left), Some(right)) => left.cmp(right),
-            _ => Ordering::Equal,
-        }
+        let mut verdicts = self.rules.iter().zip(&other.rules).map(|(left, right)| left.compare(right));
+        verdicts.find(|verdict| verdict.is_ne()).unwrap_or(Ordering::Equal)
     }
 }
 
@@ -282,7 +270,6 @@ mod tests {
     #[test]
     fn every_rule_is_recognised() {
         let details = Details::parse(FULL.as_bytes()).unwrap();
-        assert_eq!(details.inserted_at, Some(&b"!!!!"[..]));
         assert_eq!(
             details.rules,
             vec![
@@ -345,12 +332,5 @@ mod tests {
             let nowhere = Rule::Geo { ascending, distance: None };
             assert_eq!(near.compare(&nowhere), Ordering::Less);
         }
-    }
-
-    #[test]
-    fn the_last_tie_goes_to_the_first_inserted() {
-        let early = Details { rules: vec![Rule::Score(0.5)], inserted_at: Some(b"!%") };
-        let late = Details { rules: vec![Rule::Score(0.5)], inserted_at: Some(b"%!") };
-        assert_eq!(early.compare(&late), Ordering::Less);
     }
 }

@@ -6,9 +6,9 @@
 use super::details::Details;
 use super::distinct::Unretrieve;
 use super::projection::Projection;
-use super::scan::{Cursor, Malformed, ObjectWriter, number, unescape, unsigned, write_json};
+use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
 use super::score::Rescaled;
-use crate::hidden::{RESERVED_PREFIX, TIE_BREAK_RULE};
+use crate::hidden::{INSERTED_AT_FIELD, RESERVED_PREFIX, TIE_BREAK_RULE};
 
 /// One hit as a node sent it.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +16,14 @@ pub(super) struct RawHit<'a> {
     pub(super) raw: &'a [u8],
     pub(super) details: Option<&'a [u8]>,
     pub(super) score: Option<f64>,
+    /// The document's place in insertion order, which also names the document within its index.
+    pub(super) inserted_at: Option<&'a [u8]>,
 }
 
 impl<'a> RawHit<'a> {
     fn read(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
         let start = cursor.at();
-        let (mut details, mut score) = (None, None);
+        let (mut details, mut score, mut inserted_at) = (None, None, None);
         cursor.begin_object()?;
         while let Some(key) = cursor.next_key()? {
             let value = cursor.value()?;
@@ -29,10 +31,11 @@ impl<'a> RawHit<'a> {
             match key {
                 b"_rankingScoreDetails" => details = Some(value),
                 b"_rankingScore" => score = number(value),
+                _ if key == INSERTED_AT_FIELD.as_bytes() => inserted_at = string_content(value),
                 _ => {}
             }
         }
-        Ok(Self { raw: cursor.since(start), details, score })
+        Ok(Self { raw: cursor.since(start), details, score, inserted_at })
     }
 
     pub(super) fn parse_details(&self) -> Result<Details<'a>, Malformed> {
@@ -79,9 +82,14 @@ impl<'a> Answer<'a> {
 
     /// Whether a hit shows that vectors were sent with documents, rather than made by an embedder.
     pub(super) fn came_with_vectors(&self) -> bool {
-        let mark = br#""regenerate":false"#;
-        self.hits.iter().any(|hit| hit.raw.windows(mark.len()).any(|window| window == mark))
+        self.hits.iter().any(|hit| came_with_vectors(hit.raw))
     }
+}
+
+/// Whether a text with hits shows that vectors were sent with documents.
+pub(super) fn came_with_vectors(raw: &[u8]) -> bool {
+    let mark = br#""regenerate":false"#;
+    raw.windows(mark.len()).any(|window| window == mark)
 }
 
 /// What of a hit the client is to see.
@@ -98,23 +106,64 @@ pub(super) struct HitView<'p> {
 pub(super) type NewScale<'s> = Option<(&'s Details<'s>, &'s Rescaled)>;
 
 impl HitView<'_> {
+    /// Writes the hits of a node that answers alone, reading them from the list that comes next.
+    ///
+    /// The node added no scores that the client did not ask for, so all of those are shown, and on its own scale.
+    pub(super) fn write_all(&self, out: &mut Vec<u8>, cursor: &mut Cursor) -> Result<(), Malformed> {
+        cursor.begin_array()?;
+        out.push(b'[');
+        let mut is_first = true;
+        while cursor.next_element()? {
+            if !is_first {
+                out.push(b',');
+            }
+            is_first = false;
+            let mut writer = ObjectWriter::begin(out);
+            cursor.begin_object()?;
+            while let Some(key) = cursor.next_key()? {
+                let value = cursor.value()?;
+                if self.write_limited(&mut writer, key, value)? {
+                    continue;
+                }
+                match key {
+                    b"_rankingScoreDetails" if self.shows_details && value.starts_with(b"{") => {
+                        self.write_details(writer.key(key), value, None)?;
+                    }
+                    _ => writer.member(key, value),
+                }
+            }
+            writer.end();
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    /// Writes a member of which the client may not see everything, or leaves it out; false for any other member.
+    fn write_limited(&self, writer: &mut ObjectWriter, key: &[u8], value: &[u8]) -> Result<bool, Malformed> {
+        if key.first() != Some(&b'_') {
+            return Ok(false);
+        }
+        match key {
+            _ if key.starts_with(RESERVED_PREFIX.as_bytes()) => {}
+            b"_vectors" if self.hides_vectors => {}
+            b"_formatted" if value.starts_with(b"{") => self.write_formatted(writer, value)?,
+            b"_matchesPosition" if value.starts_with(b"{") => self.write_positions(writer, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Writes a hit that was merged with those of other nodes.
     pub(super) fn write(&self, out: &mut Vec<u8>, hit: &RawHit, scale: NewScale) -> Result<(), Malformed> {
         let mut writer = ObjectWriter::begin(out);
         let mut cursor = Cursor::new(hit.raw);
         cursor.begin_object()?;
         while let Some(key) = cursor.next_key()? {
             let value = cursor.value()?;
-            if key.first() != Some(&b'_') {
-                self.write_field(&mut writer, key, value, false);
+            if self.write_limited(&mut writer, key, value)? {
                 continue;
             }
             match key {
-                _ if key.starts_with(RESERVED_PREFIX.as_bytes()) => {}
-                b"_vectors" if self.hides_vectors => {}
-                b"_formatted" if value.starts_with(b"{") => self.write_formatted(&mut writer, value)?,
-                b"_matchesPosition" if value.starts_with(b"{") => {
-                    self.write_positions(&mut writer, value)?;
-                }
                 b"_rankingScore" if is_the_nodes(hit.score.is_some(), value, hit) => {
                     self.write_score(&mut writer, key, value, hit, scale);
                 }

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::details::{Details, Rule};
+use super::details::Rule;
 use super::rank::RankedHit;
 use super::score::{Maxima, run_score};
 
@@ -98,16 +98,11 @@ pub(super) fn interleave<'a>(
             (None, _) => keyword.next(),
         };
         let Some(hit) = next else { return merged };
-        let is_new = identity(&hit.ranked.details).is_none_or(|document| seen.insert(document));
+        let is_new = hit.ranked.hit.inserted_at.is_none_or(|document| seen.insert(document));
         if is_new {
             merged.push(hit);
         }
     }
-}
-
-/// What names a document within its index.
-fn identity<'a>(details: &Details<'a>) -> Option<&'a [u8]> {
-    details.inserted_at
 }
 
 /// `Greater` when the left hit is better.
@@ -143,13 +138,15 @@ fn compare(left: &[Step], left_weight: f64, right: &[Step], right_weight: f64) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::details::Details;
     use super::super::hits::RawHit;
     use super::*;
 
     fn hit(document: &'static str, score: f64, is_semantic: bool) -> HybridHit<'static> {
         let rule = if is_semantic { Rule::Vector(Some(score)) } else { Rule::Score(score) };
-        let details = Details { rules: vec![rule], inserted_at: Some(document.as_bytes()) };
-        let hit = RawHit { raw: b"{}", details: None, score: Some(score) };
+        let details = Details { rules: vec![rule] };
+        let inserted_at = Some(document.as_bytes());
+        let hit = RawHit { raw: b"{}", details: None, score: Some(score), inserted_at };
         HybridHit::new(RankedHit { hit, details }, is_semantic, &Maxima::default())
     }
 
@@ -159,7 +156,7 @@ mod tests {
         };
         let merged = interleave(list(semantic, true), list(keyword, false), ratio);
         let name = |hit: HybridHit| {
-            let name = String::from_utf8_lossy(identity(&hit.ranked.details).unwrap()).into_owned();
+            let name = String::from_utf8_lossy(hit.ranked.hit.inserted_at.unwrap()).into_owned();
             if hit.is_semantic { name.to_uppercase() } else { name }
         };
         merged.into_iter().map(name).collect()

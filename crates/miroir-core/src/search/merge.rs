@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::distinct::{Seen, values_of};
 use super::facets::{self, FacetConflict, RawFacets};
-use super::hits::{Answer, HitView};
+use super::hits::{Answer, HitView, came_with_vectors};
 use super::hybrid::{HybridHit, are_good_enough, common_score, interleave};
 use super::plan::{Paging, SearchKind, SearchPlan};
 use super::rank::{BestFirst, RankedHit, place_pinned};
-use super::scan::{Malformed, ObjectWriter, unsigned, write_json};
+use super::scan::{Cursor, Malformed, ObjectWriter, unsigned, write_json};
 use super::score::Maxima;
 use super::spelling::SpellingChoices;
 
@@ -18,6 +18,11 @@ pub enum MergeError {
     /// A node did not answer as Meilisearch does.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// Nodes were asked for too few hits to tell which are the best: ask again, with [`Depth::Whole`].
+    ///
+    /// [`Depth::Whole`]: super::Depth::Whole
+    #[error("the nodes were asked for too few hits")]
+    TooFewHits,
     /// There is no answer to every request of the plan.
     #[error("a node's answer is missing")]
     MissingAnswer,
@@ -52,35 +57,34 @@ struct Selection<'a> {
 impl SearchPlan {
     /// Makes the client's answer of the answer of a node that covers the whole index.
     pub fn finish_alone(&self, answer: &[u8]) -> Result<Vec<u8>, MergeError> {
-        let answer = Answer::parse(answer)?;
-        let view = self.view(|| answer.came_with_vectors(), false);
-        let facets = raw_facets(&answer);
-        let has_facets = facets.distribution.is_some() || facets.stats.is_some();
-        let (distribution, stats) = if has_facets {
-            facets::finish_alone(&self.facet_shape, facets, answer.total())?
-        } else {
-            Default::default()
-        };
-        let hit_bytes: usize = answer.hits.iter().map(|hit| hit.raw.len()).sum();
-        let mut out = Vec::with_capacity(hit_bytes + distribution.len() + stats.len() + 256);
+        let view = self.view(|| came_with_vectors(answer), false);
+        let mut facets = RawFacets::default();
+        let mut total = 0;
+        let mut out = Vec::with_capacity(answer.len());
         let mut writer = ObjectWriter::begin(&mut out);
-        for (key, value) in &answer.members {
-            match *key {
-                b"hits" => {
-                    let out = writer.key(key);
-                    out.push(b'[');
-                    for (index, hit) in answer.hits.iter().enumerate() {
-                        if index > 0 {
-                            out.push(b',');
-                        }
-                        view.write(out, hit, None)?;
-                    }
-                    out.push(b']');
-                }
-                b"facetDistribution" => writer.member(key, &distribution),
-                b"facetStats" => writer.member(key, &stats),
-                _ => writer.member(key, value),
+        let mut cursor = Cursor::new(answer);
+        cursor.begin_object()?;
+        while let Some(key) = cursor.next_key()? {
+            if key == b"hits" {
+                view.write_all(writer.key(key), &mut cursor)?;
+                continue;
             }
+            let value = cursor.value()?;
+            match key {
+                b"facetDistribution" => facets.distribution = Some(value),
+                b"facetStats" => facets.stats = Some(value),
+                _ => {
+                    if key == b"totalHits" || key == b"estimatedTotalHits" {
+                        total = unsigned(value).unwrap_or_default();
+                    }
+                    writer.member(key, value);
+                }
+            }
+        }
+        if facets.distribution.is_some() || facets.stats.is_some() {
+            let (distribution, stats) = facets::finish_alone(&self.facet_shape, facets, total)?;
+            facets.distribution.inspect(|_| writer.member(b"facetDistribution", &distribution));
+            facets.stats.inspect(|_| writer.member(b"facetStats", &stats));
         }
         writer.end();
         Ok(out)
@@ -146,8 +150,11 @@ impl SearchPlan {
         let mut best = Vec::new();
         let mut duplicates = 0;
         let mut seen = Seen::default();
-        let mut best_first = BestFirst::new(answers, accepts)?;
+        let mut best_first = BestFirst::new(answers, accepts, self.reach())?;
         while best.len() < self.reach() {
+            if best_first.ran_dry() {
+                return Err(MergeError::TooFewHits);
+            }
             let Some(ranked) = best_first.next()? else { break };
             if self.is_below_threshold(&ranked, maxima) {
                 continue;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{SearchPlan, SearchSettings};
-use crate::hidden::{TIE_BREAK_RULE, encode_position};
+use super::{Depth, MergeError, SearchPlan, SearchSettings};
+use crate::hidden::{INSERTED_AT_FIELD, TIE_BREAK_RULE, encode_position};
 
 /// A document with its ranking: what is compared, in order, with ties likely.
 #[derive(Debug, Clone)]
@@ -73,8 +73,12 @@ fn answer(documents: &[Ranked], node: usize, is_distinct: bool, request: &[u8]) 
             "typo": { "order": 1, "typoCount": document.typos, "maxTypoCount": 2 + node, "score": 0.5 },
             "price:desc": { "order": 2, "value": document.price },
         });
-        hit["_rankingScoreDetails"][TIE_BREAK_RULE] =
-            json!({ "order": 3, "value": encode_position(document.position) });
+        // A node applies the rule that breaks ties or not; its own order is that of insertion in both cases.
+        hit[INSERTED_AT_FIELD] = json!(encode_position(document.position));
+        if node == 0 {
+            hit["_rankingScoreDetails"][TIE_BREAK_RULE] =
+                json!({ "order": 3, "value": encode_position(document.position) });
+        }
         hit
     };
     let hits: Vec<Value> = own.iter().take(wanted as usize).map(hit).collect();
@@ -96,10 +100,17 @@ fn search(documents: &[Ranked], is_distinct: bool, body: Value) -> Value {
     let distinct = is_distinct.then_some("color");
     let settings = SearchSettings::from_settings(&json!({ "distinctAttribute": distinct }));
     let plan = SearchPlan::new(body.to_string().as_bytes(), &settings).unwrap();
-    let bodies = plan.bodies(None);
-    let node = |node| bodies.iter().map(|body| answer(documents, node, is_distinct, body)).collect();
-    let answers: Vec<Vec<Bytes>> = (0..4).map(node).collect();
-    serde_json::from_slice(&plan.merge(&answers, 7).unwrap().body).unwrap()
+    let at_depth = |depth| {
+        let bodies = plan.bodies(None, depth);
+        let node = |node| bodies.iter().map(|body| answer(documents, node, is_distinct, body)).collect();
+        let answers: Vec<Vec<Bytes>> = (0..4).map(node).collect();
+        plan.merge(&answers, 7)
+    };
+    let merged = match at_depth(Depth::Likely { share: 0.25 }) {
+        Err(MergeError::TooFewHits) => at_depth(Depth::Whole),
+        merged => merged,
+    };
+    serde_json::from_slice(&merged.unwrap().body).unwrap()
 }
 
 fn ids(answer: &Value) -> Vec<u64> {

@@ -6,10 +6,10 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use miroir_core::search::{SearchPlan, SearchSettings};
+//! use miroir_core::search::{Depth, SearchPlan, SearchSettings};
 //!
 //! let plan = SearchPlan::new(br#"{"q":"dune","limit":1}"#, &SearchSettings::default())?;
-//! assert_eq!(plan.bodies(None).len(), 1);
+//! assert_eq!(plan.bodies(None, Depth::Whole).len(), 1);
 //! let node = |id: u32, typos: u32| {
 //!     let rule = format!(r#"{{"order":0,"typoCount":{typos},"maxTypoCount":2,"score":1.0}}"#);
 //!     let hit = format!(r#"{{"id":{id},"_rankingScoreDetails":{{"typo":{rule}}}}}"#);
@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod depth;
 mod details;
 mod distinct;
 mod facet_list;
@@ -40,6 +41,7 @@ mod score;
 mod settings;
 mod spelling;
 
+pub use depth::Depth;
 pub use facets::{FacetConflict, Spelling};
 pub use merge::{MergeError, MergedAnswer};
 pub use plan::{PlanError, SearchPlan};

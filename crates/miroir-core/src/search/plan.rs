@@ -6,12 +6,13 @@
 //! semantic hits interleave depends on all of them; and pages of a search with a distinct attribute, because
 //! their exact total needs the values behind every hit.
 
+use super::depth::Depth;
 use super::distinct::Unretrieve;
 use super::facets::FacetShape;
 use super::projection::Projection;
 use super::request::{Changes, ClientBody, ForwardRaw, filter_with_shards};
 use super::settings::SearchSettings;
-use crate::hidden::{SHARD_FIELD, is_reserved};
+use crate::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, is_reserved};
 
 /// Default number of hits of a page.
 const DEFAULT_LIMIT: usize = 20;
@@ -156,12 +157,13 @@ impl SearchPlan {
 
     /// The bodies for one of several nodes: as many requests as the search needs, usually one. Their answers, in
     /// this order, are what [`SearchPlan::merge`] takes for the node.
-    pub fn bodies(&self, shard_filter: Option<&str>) -> Vec<Vec<u8>> {
+    pub fn bodies(&self, shard_filter: Option<&str>, depth: Depth) -> Vec<Vec<u8>> {
         let mut changes = Changes::default();
         self.projection.apply(&mut changes);
         self.restrict(&mut changes, shard_filter);
-        if let Some(unretrieve) = &self.unretrieve {
-            changes.set_list("attributesToRetrieve", &unretrieve.with_attribute());
+        if let Some(mut retrieved) = self.retrieved_for_merge() {
+            retrieved.push(INSERTED_AT_FIELD.to_owned());
+            changes.set_list("attributesToRetrieve", &retrieved);
         }
         if let Some(facets) = &self.facets_with_shards {
             changes.set_list("facets", facets);
@@ -172,7 +174,7 @@ impl SearchPlan {
         }
         // A search for no hits is answered without ranking any, which shows in the total; but not a hybrid one.
         let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
-        let wanted = if self.count == 0 && !is_hybrid { 0 } else { self.reach() };
+        let wanted = if self.count == 0 && !is_hybrid { 0 } else { self.depth(depth).hits(self.reach()) };
         self.ask_from_the_first(&mut changes, wanted);
         match self.kind {
             SearchKind::Hybrid { .. } => ["0.0", NEARLY_SEMANTIC]
@@ -187,6 +189,20 @@ impl SearchPlan {
                 .flatten()
                 .collect(),
         }
+    }
+
+    /// Where the answer depends on more than the hits shown, all nodes are asked for everything it may depend on.
+    fn depth(&self, depth: Depth) -> Depth {
+        let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
+        let depends_on_more =
+            is_hybrid || self.distinct.is_some() || self.needs_scores() || self.shows_details;
+        if depends_on_more { Depth::Whole } else { depth }
+    }
+
+    /// What hits have to hold besides where they were inserted; `None` is everything.
+    fn retrieved_for_merge(&self) -> Option<Vec<String>> {
+        let with_distinct = self.unretrieve.as_ref().map(Unretrieve::with_attribute);
+        with_distinct.or_else(|| self.projection.retrieved.clone())
     }
 
     /// How many hits from the best on have to be known to show what was asked for.
@@ -293,7 +309,7 @@ mod tests {
     }
 
     fn bodies(plan: &SearchPlan, shards: Option<&str>) -> Vec<Value> {
-        plan.bodies(shards).iter().map(|body| serde_json::from_slice(body).unwrap()).collect()
+        plan.bodies(shards, Depth::Whole).iter().map(|body| serde_json::from_slice(body).unwrap()).collect()
     }
 
     #[test]
@@ -358,7 +374,7 @@ mod tests {
     fn the_distinct_attribute_is_retrieved_for_the_merge() {
         let settings = json!({ "distinctAttribute": "sku" });
         let sent = bodies(&plan(json!({ "attributesToRetrieve": ["id"] }), settings.clone()), None);
-        assert_eq!(sent[0]["attributesToRetrieve"], json!(["id", "sku"]));
+        assert_eq!(sent[0]["attributesToRetrieve"], json!(["id", "sku", INSERTED_AT_FIELD]));
         assert_eq!(sent.len(), 1);
         let sent = bodies(&plan(json!({ "page": 1, "facets": ["a"] }), settings), Some("s"));
         assert_eq!(sent[0].get("attributesToRetrieve"), None);

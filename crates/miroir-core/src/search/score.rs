@@ -295,7 +295,6 @@ mod tests {
                     Rule::Typo { count: typo_count, max: typo_max },
                     Rule::Score(f64::from(proximity.0) / f64::from(proximity.1)),
                 ],
-                inserted_at: None,
             };
             let mut maxima = Maxima::default();
             let here = details(words.1, typos.1 - 1);
@@ -319,7 +318,6 @@ mod tests {
     fn maxima_are_shared_only_among_hits_alike_so_far() {
         let details = |matching, max_typos| Details {
             rules: vec![Rule::Words { matching, max: 3 }, Rule::Typo { count: 0, max: max_typos }],
-            inserted_at: None,
         };
         let mut maxima = Maxima::default();
         maxima.observe(&details(3, 5));
@@ -333,10 +331,7 @@ mod tests {
     #[test]
     fn a_similarity_is_left_alone() {
         let rescaled = Rescaled { maxima: vec![None, Some(3)] };
-        let details = Details {
-            rules: vec![Rule::Vector(Some(0.5)), Rule::Words { matching: 1, max: 1 }],
-            inserted_at: None,
-        };
+        let details = Details { rules: vec![Rule::Vector(Some(0.5)), Rule::Words { matching: 1, max: 1 }] };
         assert_eq!(rescaled.global_score(&details, 0.5), None);
     }
 }

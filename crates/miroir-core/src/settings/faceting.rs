@@ -1,4 +1,4 @@
-//! Facets are merged from every node, so nodes return more values than the user asks for.
+//! Where facets are merged from several nodes, nodes return more values than the user asks for.
 //!
 //! Meilisearch lists numbers by size when more documents match than a threshold, else by their text. A node
 //! with few of the matching documents would cut its numbers by text where the whole is cut by size, so nodes may
@@ -24,10 +24,11 @@ const VALUES_FOR_MERGE_BY_COUNT: u64 = 20_000;
 const DEFAULT_MAX_VALUES: u64 = 100;
 
 /// Translates `faceting` and records the user's values in the overlay.
-pub(super) fn to_node(faceting: &mut Value, overlay: &mut Map<String, Value>) {
+pub(super) fn to_node(faceting: &mut Value, overlay: &mut Map<String, Value>, merges: bool) {
     if faceting.is_null() {
         overlay.remove(FACETING);
-        *faceting = json!({ MAX_VALUES: VALUES_FOR_MERGE, SORT_BY: null });
+        let max_values = merges.then_some(VALUES_FOR_MERGE);
+        *faceting = json!({ MAX_VALUES: max_values, SORT_BY: null });
         return;
     }
     let Some(change) = faceting.as_object_mut() else { return };
@@ -45,7 +46,11 @@ pub(super) fn to_node(faceting: &mut Value, overlay: &mut Map<String, Value>) {
             held.insert(name.to_owned(), value.clone());
         }
     }
-    let least = if sorts_by_count(&held) { VALUES_FOR_MERGE_BY_COUNT } else { VALUES_FOR_MERGE };
+    let least = match merges {
+        false => 0,
+        true if sorts_by_count(&held) => VALUES_FOR_MERGE_BY_COUNT,
+        true => VALUES_FOR_MERGE,
+    };
     let by_user = held.get(MAX_VALUES).and_then(Value::as_u64).unwrap_or(DEFAULT_MAX_VALUES);
     change.insert(MAX_VALUES.to_owned(), json!(by_user.max(least)));
     if held.is_empty() {

@@ -3,6 +3,9 @@
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::RANKING_RULES;
+use crate::hidden::TIE_BREAK_RULE;
+
 /// Settings whose order means nothing.
 const UNORDERED: [&str; 7] = [
     "sortableAttributes",
@@ -17,7 +20,8 @@ const UNORDERED: [&str; 7] = [
 /// Hash of what a node shows at `GET /settings`: equal for equal settings, whatever the order of names.
 ///
 /// A setting that is empty counts as absent, so that nodes of which one knows a newer setting, unused, agree.
-/// The order of `filterableAttributes` counts: the first rule that matches decides.
+/// The order of `filterableAttributes` counts: the first rule that matches decides. The rule that breaks ties does
+/// not: a node has it when it needs it.
 pub fn canonical_hash(node_settings: &Value) -> String {
     let mut canonical = node_settings.clone();
     if let Some(settings) = canonical.as_object_mut() {
@@ -44,6 +48,9 @@ fn normalise(name: &str, value: &mut Value) {
         }
         Value::Array(list) => {
             list.iter_mut().for_each(|value| normalise("", value));
+            if name == RANKING_RULES {
+                list.retain(|rule| rule != TIE_BREAK_RULE);
+            }
             if UNORDERED.contains(&name) {
                 list.sort_by_cached_key(Value::to_string);
                 list.dedup();

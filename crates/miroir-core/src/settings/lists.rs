@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DISPLAYED, DISTINCT, FILTERABLE, RANKING_RULES, SEARCHABLE, SORTABLE};
+use super::{DISPLAYED, DISTINCT, FILTERABLE, NodeNeeds, RANKING_RULES, SEARCHABLE, SORTABLE};
 use crate::error::ApiError;
 use crate::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, TIE_BREAK_RULE, is_reserved};
 
@@ -30,7 +30,7 @@ fn hidden_filterable_rule() -> Value {
 }
 
 /// Adds Miroir's entries to the lists present. A value that is not a list is left to the node to refuse.
-pub(super) fn add_hidden(settings: &mut Map<String, Value>, node_version: (u64, u64)) {
+pub(super) fn add_hidden(settings: &mut Map<String, Value>, needs: NodeNeeds) {
     let change =
         |settings: &mut Map<String, Value>, name: &str, default: &[&str], add: &dyn Fn(&mut Vec<Value>)| {
             let Some(value) = settings.get_mut(name) else { return };
@@ -43,8 +43,32 @@ pub(super) fn add_hidden(settings: &mut Map<String, Value>, node_version: (u64, 
         };
     change(settings, FILTERABLE, &[], &|list| list.insert(0, hidden_filterable_rule()));
     change(settings, SORTABLE, &[], &|list| list.push(json!(INSERTED_AT_FIELD)));
-    let default_rules = default_ranking_rules(node_version);
-    change(settings, RANKING_RULES, default_rules, &|list| list.push(json!(TIE_BREAK_RULE)));
+    let default_rules = default_ranking_rules(needs.version);
+    change(settings, RANKING_RULES, default_rules, &|list| {
+        list.extend(needs.breaks_ties.then(|| json!(TIE_BREAK_RULE)));
+    });
+}
+
+/// Keeps the user's ranking rules in the overlay, where they are needed to add one of Miroir's.
+pub(super) fn keep_ranking_rules(settings: &Map<String, Value>, overlay: &mut Map<String, Value>) {
+    match settings.get(RANKING_RULES) {
+        Some(Value::Null) => {
+            overlay.remove(RANKING_RULES);
+        }
+        Some(rules) if rules.is_array() => {
+            overlay.insert(RANKING_RULES.to_owned(), rules.clone());
+        }
+        _ => {}
+    }
+}
+
+/// The ranking rules for a node on which documents are about to stand in another order than that of insertion.
+pub fn ranking_rules_to_break_ties(overlay: &Value, node_version: (u64, u64)) -> Value {
+    let by_user = overlay.get(RANKING_RULES).and_then(Value::as_array).cloned();
+    let mut rules = by_user
+        .unwrap_or_else(|| default_ranking_rules(node_version).iter().map(|rule| json!(rule)).collect());
+    rules.push(json!(TIE_BREAK_RULE));
+    Value::Array(rules)
 }
 
 /// Takes Miroir's entries out of the lists a node shows.

@@ -4,7 +4,8 @@
 //! ranking rule that breaks ties, facets long enough to be merged, a document template that leaves the hidden
 //! fields out of the text to embed. Some settings users set are held by Miroir alone, in the *overlay*: the
 //! displayed attributes (nodes must show everything to the merge), the number of values per facet (nodes give
-//! the merge more), and the API keys of embedders, which nodes never show again.
+//! the merge more), and the API keys of embedders, which nodes never show again. The ranking rules are there as
+//! well, as last accepted, for the moment when one has to be added on a node.
 //!
 //! What Miroir cannot make sense of is passed through as it is, so that the error is the node's own.
 
@@ -13,6 +14,7 @@ mod embedders;
 mod faceting;
 mod hash;
 mod lists;
+mod needs;
 mod routes;
 
 #[cfg(test)]
@@ -22,7 +24,8 @@ use serde_json::{Map, Value, json};
 
 pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
-pub use self::lists::default_ranking_rules;
+pub use self::lists::{default_ranking_rules, ranking_rules_to_break_ties};
+pub use self::needs::{NodeNeeds, breaks_ties};
 pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;
 
@@ -76,8 +79,8 @@ pub struct SettingsContext<'a> {
     /// The settings as the user sees them ([`to_user`]): their names are those that a reset of everything
     /// resets, whatever the nodes' version.
     pub user_settings: &'a Value,
-    /// Major and minor version of the oldest node, on which the defaults depend.
-    pub node_version: (u64, u64),
+    /// What the nodes of the index need.
+    pub needs: NodeNeeds,
 }
 
 /// A change as nodes are to be sent it.
@@ -104,7 +107,7 @@ pub fn to_node(change: &SettingsChange<'_>, context: &SettingsContext<'_>) -> Re
 
     let mut sent = requested.clone();
     let mut overlay = context.overlay.as_object().cloned().unwrap_or_default();
-    translate(&mut sent, &mut overlay, context.node_version);
+    translate(&mut sent, &mut overlay, context.needs);
 
     let mut node_change = match &change.route {
         SettingsRoute::Sub(_) if sent == requested => unchanged(change, context),
@@ -137,7 +140,7 @@ fn requested_settings(
         let shown = context.user_settings.as_object();
         let names = shown.into_iter().flat_map(|settings| settings.keys().map(String::as_str));
         let names = routes::BASE_SETTINGS.iter().copied().chain(names);
-        let unshown = routes::settings_not_shown(context.node_version);
+        let unshown = routes::settings_not_shown(context.needs.version);
         return Some(
             names.chain(unshown.iter().copied()).map(|name| (name.to_owned(), Value::Null)).collect(),
         );
@@ -149,8 +152,9 @@ fn requested_settings(
 }
 
 /// Turns what the user asks for into what nodes are asked for, and records in the overlay what only Miroir holds.
-fn translate(settings: &mut Map<String, Value>, overlay: &mut Map<String, Value>, node_version: (u64, u64)) {
-    lists::add_hidden(settings, node_version);
+fn translate(settings: &mut Map<String, Value>, overlay: &mut Map<String, Value>, needs: NodeNeeds) {
+    lists::keep_ranking_rules(settings, overlay);
+    lists::add_hidden(settings, needs);
     if let Some(displayed) = settings.get_mut(DISPLAYED)
         && let Some(list) = lists::displayed_to_keep(displayed)
     {
@@ -159,7 +163,7 @@ fn translate(settings: &mut Map<String, Value>, overlay: &mut Map<String, Value>
         overlay.extend(list.map(|list| (DISPLAYED.to_owned(), list)));
     }
     if let Some(faceting) = settings.get_mut(FACETING) {
-        faceting::to_node(faceting, overlay);
+        faceting::to_node(faceting, overlay, needs.merges);
     }
     if let Some(embedders) = settings.get_mut(EMBEDDERS) {
         embedders::to_node(embedders, overlay);
@@ -225,7 +229,7 @@ pub fn to_user(node_settings: &Value, overlay: &Value) -> Value {
 
 /// The body of a `PATCH /settings` that gives a fresh index on a node the settings a user sees: for a new
 /// replica. For an index that has settings already there is [`repair_node_form`].
-pub fn full_node_form(user_settings: &Value, overlay: &Value, node_version: (u64, u64)) -> Value {
+pub fn full_node_form(user_settings: &Value, overlay: &Value, needs: NodeNeeds) -> Value {
     let mut settings = user_settings.as_object().cloned().unwrap_or_default();
     for name in [FILTERABLE, SORTABLE, RANKING_RULES, FACETING] {
         settings.entry(name).or_insert(Value::Null);
@@ -234,18 +238,13 @@ pub fn full_node_form(user_settings: &Value, overlay: &Value, node_version: (u64
         embedders::restore_secrets(embedders, overlay);
     }
     // Everything is given, so the overlay that results from it is the one there is.
-    translate(&mut settings, &mut Map::new(), node_version);
+    translate(&mut settings, &mut Map::new(), needs);
     Value::Object(settings)
 }
 
 /// The same for an index that shows `found` at `GET /settings`: what it has too much is reset.
-pub fn repair_node_form(
-    user_settings: &Value,
-    overlay: &Value,
-    node_version: (u64, u64),
-    found: &Value,
-) -> Value {
-    let mut form = full_node_form(user_settings, overlay, node_version);
+pub fn repair_node_form(user_settings: &Value, overlay: &Value, needs: NodeNeeds, found: &Value) -> Value {
+    let mut form = full_node_form(user_settings, overlay, needs);
     reset_surplus(&mut form, found);
     // Embedders are changed one by one, unlike other settings: those not named stay.
     if let (Some(embedders), Some(found)) = (form.get_mut(EMBEDDERS), found.get(EMBEDDERS)) {
@@ -258,7 +257,7 @@ pub fn repair_node_form(
 /// it tells all but the secrets, which do no harm if kept.
 pub fn overlay_after_failure(user_settings: &Value, overlay: &Value) -> Value {
     let mut restored = overlay.as_object().cloned().unwrap_or_default();
-    for name in [DISPLAYED, FACETING] {
+    for name in [DISPLAYED, FACETING, RANKING_RULES] {
         restored.remove(name);
         let shown = user_settings.get(name).filter(|value| **value != json!(["*"]));
         restored.extend(shown.map(|value| (name.to_owned(), value.clone())));
@@ -274,6 +273,6 @@ fn reset_surplus(form: &mut Value, found: &Value) {
 }
 
 /// The body of the `PATCH /settings` to send to a node right after creating an index there.
-pub fn default_node_settings(node_version: (u64, u64)) -> Value {
-    full_node_form(&json!({}), &Value::Null, node_version)
+pub fn default_node_settings(needs: NodeNeeds) -> Value {
+    full_node_form(&json!({}), &Value::Null, needs)
 }

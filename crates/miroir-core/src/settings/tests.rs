@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, TIE_BREAK_RULE};
 
-const VERSION: (u64, u64) = (1, 21);
+/// An index over several nodes from which documents were deleted: everything is needed.
+const NEEDS: NodeNeeds = NodeNeeds { version: (1, 21), merges: true, breaks_ties: true };
 
 fn apply(route: &str, method: SettingsMethod, body: &Value, overlay: &Value) -> NodeChange {
     try_apply(route, method, body, overlay).unwrap()
@@ -23,7 +24,7 @@ fn try_apply(
         name => SettingsRoute::Sub(name.to_owned()),
     };
     let body = (method != SettingsMethod::Delete).then_some(bytes.as_bytes());
-    let context = SettingsContext { overlay, user_settings: &json!({"newer": 1}), node_version: VERSION };
+    let context = SettingsContext { overlay, user_settings: &json!({"newer": 1}), needs: NEEDS };
     to_node(&SettingsChange { route, method, body }, &context)
 }
 
@@ -32,7 +33,7 @@ fn body_of(change: &NodeChange) -> Value {
 }
 
 fn ours() -> Value {
-    default_node_settings(VERSION)[FILTERABLE][0].clone()
+    default_node_settings(NEEDS)[FILTERABLE][0].clone()
 }
 
 #[test]
@@ -44,10 +45,39 @@ fn a_new_index_gets_what_miroir_needs_and_nothing_else() {
         RANKING_RULES: rules,
         FACETING: {"maxValuesPerFacet": 3000, "sortFacetValuesBy": null},
     });
-    assert_eq!(default_node_settings(VERSION), expected);
+    assert_eq!(default_node_settings(NEEDS), expected);
     assert_eq!(ours()["attributePatterns"], json!([SHARD_FIELD, INSERTED_AT_FIELD]));
-    let newer = &default_node_settings((1, 50))[RANKING_RULES];
+    let newer = &default_node_settings(NodeNeeds { version: (1, 50), ..NEEDS })[RANKING_RULES];
     assert_eq!((&newer[3], &newer[7]), (&json!("attributeRank"), &json!(TIE_BREAK_RULE)));
+}
+
+#[test]
+fn what_costs_time_is_left_out_where_it_is_not_needed() {
+    let least = default_node_settings(NodeNeeds { merges: false, breaks_ties: false, ..NEEDS });
+    let rules = json!(["words", "typo", "proximity", "attribute", "sort", "exactness"]);
+    assert_eq!(least[RANKING_RULES], rules);
+    assert_eq!(least[FACETING], json!({"maxValuesPerFacet": null, "sortFacetValuesBy": null}));
+    assert!(!breaks_ties(&least) && breaks_ties(&default_node_settings(NEEDS)));
+
+    let merged = default_node_settings(NodeNeeds { breaks_ties: false, ..NEEDS });
+    assert_eq!(canonical_hash(&merged), canonical_hash(&default_node_settings(NEEDS)));
+}
+
+#[test]
+fn the_rule_that_breaks_ties_is_added_to_the_rules_last_accepted() {
+    let to_break_ties = |overlay: &Value| ranking_rules_to_break_ties(overlay, NEEDS.version);
+    assert_eq!(to_break_ties(&Value::Null), default_node_settings(NEEDS)[RANKING_RULES]);
+    let change = apply("ranking-rules", SettingsMethod::Put, &json!(["words", "sort"]), &Value::Null);
+    assert_eq!(to_break_ties(&change.overlay), json!(["words", "sort", TIE_BREAK_RULE]));
+    let other = apply("stop-words", SettingsMethod::Put, &json!(["the"]), &change.overlay);
+    assert_eq!(to_break_ties(&other.overlay), json!(["words", "sort", TIE_BREAK_RULE]));
+    let reset = apply("ranking-rules", SettingsMethod::Delete, &Value::Null, &other.overlay);
+    assert_eq!(to_break_ties(&reset.overlay), default_node_settings(NEEDS)[RANKING_RULES]);
+    let shown = json!({RANKING_RULES: ["typo"]});
+    assert_eq!(
+        to_break_ties(&overlay_after_failure(&shown, &change.overlay)),
+        json!(["typo", TIE_BREAK_RULE])
+    );
 }
 
 #[test]
@@ -72,7 +102,7 @@ fn lists_get_our_entries_where_they_belong() {
 fn a_deleted_list_becomes_one_with_our_entries() {
     let change = apply("ranking-rules", SettingsMethod::Delete, &Value::Null, &Value::Null);
     assert_eq!((change.method, change.path_suffix.as_str()), (SettingsMethod::Put, "/ranking-rules"));
-    assert_eq!(body_of(&change), default_node_settings(VERSION)[RANKING_RULES]);
+    assert_eq!(body_of(&change), default_node_settings(NEEDS)[RANKING_RULES]);
     assert_eq!(change.details, json!({RANKING_RULES: null}));
 
     let change = apply("stop-words", SettingsMethod::Delete, &Value::Null, &Value::Null);
@@ -86,7 +116,7 @@ fn deleting_everything_resets_what_nodes_show_and_keeps_our_entries() {
     assert_eq!((change.method, change.path_suffix.as_str()), (SettingsMethod::Patch, ""));
     let body = body_of(&change);
     for name in [FILTERABLE, SORTABLE, RANKING_RULES, FACETING] {
-        assert_eq!(body[name], default_node_settings(VERSION)[name]);
+        assert_eq!(body[name], default_node_settings(NEEDS)[name]);
     }
     assert_eq!(body[DISPLAYED], json!(["*"]));
     for name in ["stopWords", "embedders", "prefixSearch", "chat", "newer"] {
@@ -117,8 +147,7 @@ fn displayed_attributes_stay_with_miroir() {
 
 #[test]
 fn what_is_not_understood_goes_to_the_node_as_it_is() {
-    let context =
-        SettingsContext { overlay: &Value::Null, user_settings: &Value::Null, node_version: VERSION };
+    let context = SettingsContext { overlay: &Value::Null, user_settings: &Value::Null, needs: NEEDS };
     let sub = |name: &str| SettingsRoute::Sub(name.to_owned());
     for (route, body) in [
         (SettingsRoute::Whole, &b"{\"a"[..]),
@@ -157,7 +186,7 @@ fn our_names_are_refused_wherever_a_field_is_named() {
 /// Applies changes to `faceting` one after the other; the value nodes have and the value the user sees.
 fn facets_after(changes: &[Value]) -> (Value, Value) {
     let mut overlay = Value::Null;
-    let mut node = default_node_settings(VERSION);
+    let mut node = default_node_settings(NEEDS);
     for change in changes {
         // Null stands for a reset.
         let method = if change.is_null() { SettingsMethod::Delete } else { SettingsMethod::Patch };
@@ -169,7 +198,7 @@ fn facets_after(changes: &[Value]) -> (Value, Value) {
         overlay = change.overlay;
     }
     let user = to_user(&node, &overlay);
-    let replica = full_node_form(&user, &overlay, VERSION);
+    let replica = full_node_form(&user, &overlay, NEEDS);
     assert_eq!(replica[FACETING], node[FACETING], "{changes:?}");
     let restored = overlay_after_failure(&user, &json!({FACETING: {"maxValuesPerFacet": 1}}));
     assert_eq!(to_user(&node, &restored), user, "{changes:?}");
@@ -243,7 +272,7 @@ fn embedders_never_embed_hidden_fields_nor_lose_their_keys() {
     let shown = json!({"source": "openAi", "apiKey": "sk-01XXXXXX...", "documentTemplate": template});
     let user = to_user(&json!({EMBEDDERS: {"e": shown}}), &made.overlay);
     assert!(!user.to_string().contains("_miroir_"));
-    let full = full_node_form(&user, &made.overlay, VERSION);
+    let full = full_node_form(&user, &made.overlay, NEEDS);
     let expected = json!({"source": "openAi", "apiKey": key, "documentTemplate": template});
     assert_eq!(full[EMBEDDERS]["e"], expected);
 
@@ -257,7 +286,7 @@ fn embedders_never_embed_hidden_fields_nor_lose_their_keys() {
 
 #[test]
 fn names_of_routes_and_of_settings_correspond() {
-    for name in routes::BASE_SETTINGS.iter().chain(routes::settings_not_shown(VERSION)) {
+    for name in routes::BASE_SETTINGS.iter().chain(routes::settings_not_shown(NEEDS.version)) {
         assert_eq!(camel_case(&kebab_case(name)), **name);
     }
     assert_eq!(kebab_case("searchCutoffMs"), "search-cutoff-ms");
@@ -327,7 +356,7 @@ proptest! {
         let node = body_of(&change);
         prop_assert_eq!(&node[DISPLAYED], &json!(["*"]));
         prop_assert_eq!(&to_user(&node, &change.overlay), &wanted);
-        let replica = full_node_form(&wanted, &change.overlay, VERSION);
+        let replica = full_node_form(&wanted, &change.overlay, NEEDS);
         prop_assert_eq!(canonical_hash(&replica), canonical_hash(&node));
     }
 

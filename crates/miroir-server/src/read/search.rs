@@ -7,7 +7,7 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
-use miroir_core::search::{MergeError, PlanError, SearchPlan, body_from_query_string};
+use miroir_core::search::{Depth, MergeError, PlanError, SearchPlan, body_from_query_string};
 use miroir_node::Call;
 
 use crate::cluster::Cluster;
@@ -47,17 +47,28 @@ impl Cluster {
         }
         let path = format!("/indexes/{}/search", encode(uid));
         let limit = self.config.node_timeout;
-        let gathered = self
-            .gather(&index, |ask| {
-                let bodies =
-                    if ask.alone { vec![plan.body_alone(ask.filter)] } else { plan.bodies(ask.filter) };
-                bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
-            })
-            .await?;
-        let answers = gathered.bodies(self, &index)?;
-        let merged = match answers.first().and_then(|answers| answers.first()) {
-            Some(answer) if gathered.alone => plan.finish_alone(answer),
-            _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
+        let ask_nodes = async |is_first_time: bool| {
+            let gathered = self
+                .gather(&index, |ask| {
+                    let share = ask.part.shards.len() as f64 / f64::from(index.record.shards);
+                    let depth = if is_first_time { Depth::Likely { share } } else { Depth::Whole };
+                    let bodies = match ask.alone {
+                        true => vec![plan.body_alone(ask.filter)],
+                        false => plan.bodies(ask.filter, depth),
+                    };
+                    bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
+                })
+                .await?;
+            let answers = gathered.bodies(self, &index)?;
+            let merged = match answers.first().and_then(|answers| answers.first()) {
+                Some(answer) if gathered.alone => plan.finish_alone(answer),
+                _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
+            };
+            Ok::<_, ApiError>((merged, gathered.missing))
+        };
+        let (merged, missing) = match ask_nodes(true).await? {
+            (Err(MergeError::TooFewHits), _) => ask_nodes(false).await?,
+            answered => answered,
         };
         let body = merged.map_err(|error| {
             tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");
@@ -65,7 +76,7 @@ impl Cluster {
         })?;
         Ok(ReadAnswer {
             body: body.into(),
-            missing: gathered.missing,
+            missing,
             settings_inconsistent: index.settings_in_flight.load(Ordering::Acquire) > 0,
         })
     }

@@ -105,6 +105,7 @@ async fn repair_node(
     if view.record.settings_version == 0 {
         return Err(RepairError::NotNow("the index is still being created"));
     }
+    let view = note_disorder(cluster, index, target, view).await?;
     ensure_index(cluster, target, &view).await?;
     let mut repaired = Vec::new();
     for shard in shards {
@@ -133,6 +134,26 @@ async fn repair_node(
         IndexView::new(view.record.clone(), exceptions, Some(view))
     });
     Ok(())
+}
+
+/// Copied documents stand in the order in which they were copied, so the node must break ties by itself from now on.
+async fn note_disorder(
+    cluster: &Cluster,
+    index: &Index,
+    target: &Node,
+    view: Arc<IndexView>,
+) -> Result<Arc<IndexView>, RepairError> {
+    let name = target.id().to_string();
+    if view.record.disordered.contains(&name) {
+        return Ok(view);
+    }
+    let _recording = index.recording.lock().await;
+    let Some(view) = index.view() else { return Ok(view) };
+    let mut record = view.record.clone();
+    record.disordered.push(name);
+    cluster.store.put_index(record.clone()).await?;
+    index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
+    Ok(index.view().unwrap_or(view))
 }
 
 /// Waits until every accepted write of the index has been applied.
@@ -169,7 +190,7 @@ async fn ensure_index(cluster: &Cluster, target: &Node, view: &IndexView) -> Res
     let agreed = Agreed {
         user: &view.record.settings,
         overlay: &view.record.overlay,
-        version: cluster.fleet.oldest_version(),
+        needs: cluster.needs(&view.record),
         hash: &view.record.settings_hash,
     };
     agreed.apply(target, uid).await?;

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::{canonical_hash, overlay_after_failure, repair_node_form, to_user};
+use miroir_core::settings::{
+    NodeNeeds, breaks_ties, canonical_hash, overlay_after_failure, repair_node_form, to_user,
+};
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{IndexRecord, ReplicaKey, ReplicaStatus, StoreError};
 use serde::Deserialize;
@@ -63,7 +65,7 @@ impl Cluster {
                 let agreed = Agreed {
                     user: &settings,
                     overlay: &view.record.overlay,
-                    version: self.fleet.oldest_version(),
+                    needs: self.needs(&view.record),
                     hash: &hash,
                 };
                 if let Err(error) = agreed.apply(&node, &index.uid).await {
@@ -116,25 +118,29 @@ pub(crate) struct Agreed<'a> {
     pub user: &'a Value,
     /// What only Miroir holds of them.
     pub overlay: &'a Value,
-    /// Of the oldest node.
-    pub version: (u64, u64),
+    /// What nodes need besides.
+    pub needs: NodeNeeds,
     /// Hash of the form nodes have them in.
     pub hash: &'a str,
 }
 
 impl Agreed<'_> {
+    fn is_held(&self, found: &Value) -> bool {
+        canonical_hash(found) == self.hash && (breaks_ties(found) || !self.needs.breaks_ties)
+    }
+
     /// Makes a node's settings the agreed ones, and checks that they are.
     pub(crate) async fn apply(&self, node: &Node, uid: &str) -> Result<(), NodeError> {
         let found = read_settings(node, uid).await?;
-        if canonical_hash(&found) == self.hash {
+        if self.is_held(&found) {
             return Ok(());
         }
-        let form = repair_node_form(self.user, self.overlay, self.version, &found);
+        let form = repair_node_form(self.user, self.overlay, self.needs, &found);
         let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
             .json(form.to_string());
         let summary: Summary = node.fetch(&call).await?;
         wait_for_node_task(node, summary.task_uid, APPLY_LIMIT).await?;
-        if canonical_hash(&read_settings(node, uid).await?) == self.hash {
+        if self.is_held(&read_settings(node, uid).await?) {
             return Ok(());
         }
         Err(node.unintelligible("its settings are not what they were set to".to_owned()))

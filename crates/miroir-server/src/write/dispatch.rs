@@ -95,7 +95,9 @@ impl Cluster {
         // A node only queues what it is sent, which takes little more than a read.
         let limit = self.config.node_timeout * 2;
         let mut tasks = Vec::new();
-        for call in write.operation.calls(write.uid, write.shards, shards, write.payload, limit) {
+        for call in
+            write.operation.calls(write.uid, node.id().as_str(), write.shards, shards, write.payload, limit)
+        {
             match send_persistently(node, &call).await {
                 Ok(answer) if answer.status.is_success() => {
                     match serde_json::from_slice::<Summary>(&answer.body) {

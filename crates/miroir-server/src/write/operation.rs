@@ -58,14 +58,28 @@ pub enum Operation {
     DeleteDocuments {
         /// The ids.
         ids: Vec<String>,
+        /// Set when the first documents are deleted on some nodes.
+        tie_break: Option<TieBreak>,
     },
     /// Delete the documents that a filter selects.
     DeleteByFilter {
         /// The filter, as the client gave it.
         filter: Value,
+        /// Set when the first documents are deleted on some nodes.
+        tie_break: Option<TieBreak>,
     },
     /// Delete all documents.
     ClearDocuments,
+}
+
+/// What nodes must be told before a document is deleted there for the first time: from then on their own order of
+/// documents is not that of insertion any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TieBreak {
+    /// The nodes concerned.
+    pub nodes: Vec<String>,
+    /// Their ranking rules from then on.
+    pub ranking_rules: Value,
 }
 
 /// Documents to send, and where they come from.
@@ -111,6 +125,7 @@ impl Operation {
     pub fn calls(
         &self,
         uid: &str,
+        node: &str,
         shard_count: u16,
         shards: &[ShardId],
         payload: &Payload,
@@ -119,6 +134,11 @@ impl Operation {
         let index = format!("/indexes/{}", encode(uid));
         let call = |method, path: String| Call::new(method, path, limit);
         let post = |path: String, body: Value| call(Method::POST, path).json(body.to_string());
+        let break_ties = |tie_break: &Option<TieBreak>, node: &str| {
+            let needed = tie_break.as_ref().filter(|needed| needed.nodes.iter().any(|name| name == node));
+            let path = format!("{index}/settings/ranking-rules");
+            needed.map(|needed| call(Method::PUT, path).json(needed.ranking_rules.to_string())).into_iter()
+        };
         match self {
             Self::CreateIndex { primary_key, settings } => {
                 create(uid, primary_key.as_deref(), settings, limit)
@@ -155,16 +175,18 @@ impl Operation {
                 }));
                 calls
             }
-            Self::DeleteDocuments { ids } => {
+            Self::DeleteDocuments { ids, tie_break } => {
                 let mine: Vec<&String> =
                     ids.iter().filter(|id| shards.contains(&shard_of(id, shard_count))).collect();
                 if mine.is_empty() {
                     return Vec::new();
                 }
-                vec![post(format!("{index}/documents/delete-batch"), json!(mine))]
+                let deletion = post(format!("{index}/documents/delete-batch"), json!(mine));
+                break_ties(tie_break, node).chain([deletion]).collect()
             }
-            Self::DeleteByFilter { filter } => {
-                vec![post(format!("{index}/documents/delete"), json!({ "filter": filter }))]
+            Self::DeleteByFilter { filter, tie_break } => {
+                let deletion = post(format!("{index}/documents/delete"), json!({ "filter": filter }));
+                break_ties(tie_break, node).chain([deletion]).collect()
             }
             Self::ClearDocuments => vec![call(Method::DELETE, format!("{index}/documents"))],
         }
@@ -175,7 +197,7 @@ impl Operation {
         match (self, payload) {
             (Self::AddDocuments { create: None, .. }, Payload::Batch(batch)) => batch.shards(),
             (Self::AddDocuments { create: None, .. }, Payload::Stored(documents)) => documents.shards(),
-            (Self::DeleteDocuments { ids }, _) => {
+            (Self::DeleteDocuments { ids, .. }, _) => {
                 let shards: std::collections::BTreeSet<ShardId> =
                     ids.iter().map(|id| shard_of(id, shard_count)).collect();
                 shards.into_iter().collect()

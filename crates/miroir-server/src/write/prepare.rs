@@ -10,14 +10,16 @@ use miroir_core::documents::{ContentRules, DocumentBatch, EmbedderRule, WriteMet
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::placement::place;
 use miroir_core::settings::{
-    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings, to_node,
+    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings,
+    ranking_rules_to_break_ties, to_node,
 };
+use miroir_core::shard::shard_of;
 use miroir_store::IndexRecord;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, index_not_found};
 use crate::index::IndexView;
-use crate::write::operation::{Operation, Payload};
+use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
 
 /// A write as a client asked for it.
@@ -128,7 +130,7 @@ impl Cluster {
                 }
                 let record = IndexRecord { primary_key: primary_key.clone(), ..self.new_record(uid, now) };
                 let operation =
-                    Operation::CreateIndex { primary_key, settings: self.default_node_settings() };
+                    Operation::CreateIndex { primary_key, settings: self.default_node_settings(&record) };
                 Ok(send(operation, details, Payload::None, Some(record)))
             }
             WriteRequest::UpdateIndex { primary_key } => {
@@ -168,17 +170,27 @@ impl Cluster {
             WriteRequest::DeleteDocuments { ids } => {
                 let details =
                     json!({ "providedIds": ids.len(), "deletedDocuments": null, "originalFilter": null });
-                Ok(existing(uid, index, Operation::DeleteDocuments { ids }, details, now))
+                let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                let holders = index.holders(ids.iter().map(|id| shard_of(id, index.record.shards)));
+                let (tie_break, record) = self.break_ties(index, holders, now);
+                let operation = Operation::DeleteDocuments { ids, tie_break };
+                Ok(send(operation, details, Payload::None, Some(record)))
             }
             WriteRequest::DeleteByFilter { filter } => {
                 let details = json!({
                     "providedIds": 0, "deletedDocuments": null, "originalFilter": filter.to_string()
                 });
-                Ok(existing(uid, index, Operation::DeleteByFilter { filter }, details, now))
+                let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                let (tie_break, record) = self.break_ties(index, index.nodes(), now);
+                let operation = Operation::DeleteByFilter { filter, tie_break };
+                Ok(send(operation, details, Payload::None, Some(record)))
             }
+            // What is added to an empty index is in order again.
             WriteRequest::ClearDocuments => {
                 let details = json!({ "deletedDocuments": null });
-                Ok(existing(uid, index, Operation::ClearDocuments, details, now))
+                let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                let record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
+                Ok(send(Operation::ClearDocuments, details, Payload::None, Some(record)))
             }
         }
     }
@@ -194,14 +206,14 @@ impl Cluster {
         let context = SettingsContext {
             overlay: &record.overlay,
             user_settings: &record.settings,
-            node_version: self.fleet.oldest_version(),
+            needs: self.needs(&record),
         };
         let node_change = to_node(change, &context)?;
         // A reset does not make an index.
         if index.is_none() && change.method == SettingsMethod::Delete {
             return Ok(missing(uid, node_change.details));
         }
-        let create = index.is_none().then(|| self.default_node_settings());
+        let create = index.is_none().then(|| self.default_node_settings(&record));
         let operation = Operation::ChangeSettings {
             create,
             method: method_name(node_change.method).to_owned(),
@@ -257,7 +269,7 @@ impl Cluster {
             "indexedDocuments": null,
             "distinctDocuments": batch.distinct_len(),
         });
-        let create = index.is_none().then(|| self.default_node_settings());
+        let create = index.is_none().then(|| self.default_node_settings(&record));
         let operation = Operation::AddDocuments { create, update, primary_key };
         Ok(send(operation, details, Payload::Batch(Arc::new(batch)), Some(record)))
     }
@@ -293,11 +305,30 @@ impl Cluster {
             settings_hash: String::new(),
             placement,
             placement_epoch: 0,
+            disordered: Vec::new(),
         }
     }
 
-    fn default_node_settings(&self) -> Value {
-        default_node_settings(self.fleet.oldest_version())
+    fn default_node_settings(&self, record: &IndexRecord) -> Value {
+        default_node_settings(self.needs(record))
+    }
+
+    /// What the nodes on which documents are deleted must be told first, and the index's record after that. An
+    /// index on one node is left alone: there is no other order to agree with.
+    fn break_ties(
+        &self,
+        index: &IndexView,
+        nodes: Vec<String>,
+        now: &str,
+    ) -> (Option<TieBreak>, IndexRecord) {
+        let mut record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
+        let nodes: Vec<String> = nodes.into_iter().filter(|node| !record.disordered.contains(node)).collect();
+        if nodes.is_empty() || index.nodes().len() < 2 {
+            return (None, record);
+        }
+        record.disordered.extend(nodes.iter().cloned());
+        let ranking_rules = ranking_rules_to_break_ties(&record.overlay, self.fleet.oldest_version());
+        (Some(TieBreak { nodes, ranking_rules }), record)
     }
 
     async fn may_have_documents(&self, index: &IndexView, pending: &PendingWrites) -> bool {
@@ -350,25 +381,11 @@ fn missing(uid: &str, details: Value) -> Prepared {
     Prepared::Ended { details, error: Some(index_not_found(uid)) }
 }
 
-fn existing(
-    uid: &str,
-    index: Option<&IndexView>,
-    operation: Operation,
-    mut details: Value,
-    now: &str,
-) -> Prepared {
-    match index {
-        None => {
-            if let Some(details) = details.as_object_mut() {
-                details.insert("deletedDocuments".to_owned(), json!(0));
-            }
-            missing(uid, details)
-        }
-        Some(index) => {
-            let record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
-            send(operation, details, Payload::None, Some(record))
-        }
+fn nothing_to_delete(uid: &str, mut details: Value) -> Prepared {
+    if let Some(details) = details.as_object_mut() {
+        details.insert("deletedDocuments".to_owned(), json!(0));
     }
+    missing(uid, details)
 }
 
 /// A write that cannot be carried out now because of the nodes.

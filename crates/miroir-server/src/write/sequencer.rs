@@ -422,7 +422,9 @@ fn index_change(before: Option<&IndexView>, record: Option<&IndexRecord>, uid: &
         (_, None) => IndexChange::Delete(uid.to_owned()),
         // Most writes only move the position on; the settings need not be written again.
         (Some(before), Some(record))
-            if before.record.overlay == record.overlay && before.record.primary_key == record.primary_key =>
+            if before.record.overlay == record.overlay
+                && before.record.primary_key == record.primary_key
+                && before.record.disordered == record.disordered =>
         {
             IndexChange::Advance {
                 uid: uid.to_owned(),
@@ -441,7 +443,9 @@ pub fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operatio
             pending.placed(task_uid, batch.positions())
         }
         (Operation::AddDocuments { .. }, Payload::Stored(_)) => pending.unknown.push(task_uid),
-        (Operation::DeleteDocuments { ids }, _) => pending.deleted(task_uid, ids.iter().map(String::as_str)),
+        (Operation::DeleteDocuments { ids, .. }, _) => {
+            pending.deleted(task_uid, ids.iter().map(String::as_str))
+        }
         (Operation::ClearDocuments | Operation::DeleteIndex, _) => pending.cleared(task_uid),
         _ => {}
     }

@@ -21,6 +21,7 @@ pub(crate) fn index(uid: &str) -> IndexRecord {
         settings_hash: "00ff".to_owned(),
         placement: vec![vec!["n0".to_owned(), "n1".to_owned()], vec!["n1".to_owned()]],
         placement_epoch: 2,
+        disordered: vec!["n1".to_owned()],
     }
 }
 

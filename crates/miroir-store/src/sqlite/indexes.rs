@@ -29,6 +29,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<IndexRecord> {
         settings_hash: row.get("settings_hash")?,
         placement: from_json(row.get_ref("placement")?.as_str()?)?,
         placement_epoch: from_column(row.get("placement_epoch")?)?,
+        disordered: from_json(row.get_ref("disordered")?.as_str()?)?,
     })
 }
 
@@ -48,9 +49,9 @@ pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> Result
 fn put(connection: &Connection, record: &IndexRecord) -> Result<(), Failure> {
     let mut statement = connection.prepare_cached(
         "REPLACE INTO indexes (uid, primary_key, shards, created_at, updated_at, next_position, \
-         settings_version, settings_hash, placement_epoch, placement, overlay, settings) \
+         settings_version, settings_hash, placement_epoch, placement, overlay, settings, disordered) \
          VALUES (:uid, :primary_key, :shards, :created_at, :updated_at, :next_position, \
-         :settings_version, :settings_hash, :placement_epoch, :placement, :overlay, :settings)",
+         :settings_version, :settings_hash, :placement_epoch, :placement, :overlay, :settings, :disordered)",
     )?;
     statement.execute(named_params! {
         ":uid": record.uid,
@@ -65,6 +66,7 @@ fn put(connection: &Connection, record: &IndexRecord) -> Result<(), Failure> {
         ":placement": to_json(&record.placement)?,
         ":overlay": to_json(&record.overlay)?,
         ":settings": to_json(&record.settings)?,
+        ":disordered": to_json(&record.disordered)?,
     })?;
     Ok(())
 }

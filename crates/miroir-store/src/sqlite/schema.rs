@@ -8,7 +8,9 @@ use super::failure::Failure;
 use crate::StoreError;
 
 /// Version written to `PRAGMA user_version`.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// What a new file says.
+const NOTHING_YET: u32 = 0;
 /// "MIRO", written to `PRAGMA application_id` so that other people's databases are left alone.
 const APPLICATION_ID: u32 = 0x4d49_524f;
 
@@ -29,7 +31,8 @@ CREATE TABLE indexes (
     placement_epoch INTEGER NOT NULL,
     placement TEXT NOT NULL,
     overlay TEXT NOT NULL,
-    settings TEXT NOT NULL
+    settings TEXT NOT NULL,
+    disordered TEXT NOT NULL
 );
 CREATE TABLE replicas (
     index_uid TEXT NOT NULL,
@@ -65,7 +68,7 @@ CREATE TABLE payloads (
 );
 ";
 
-/// Opens the connection that writes, creating or upgrading the content as needed.
+/// Opens the connection that writes, creating the content as needed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
     let mut connection = Connection::open_with_flags(
         path,
@@ -81,21 +84,22 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
     if owner != APPLICATION_ID && (owner != 0 || tables != 0) {
         return Err(StoreError::Foreign { path: path.to_owned() }.into());
     }
-    if found > VERSION {
-        return Err(StoreError::NewerSchema { path: path.to_owned(), found, known: VERSION }.into());
+    if found != VERSION && found != NOTHING_YET {
+        return Err(StoreError::OtherSchema { path: path.to_owned(), found, known: VERSION }.into());
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode anything less than FULL may lose the newest commits when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -16_000)?;
+    // Payloads pass through once, so a large cache would only hold what nobody reads again.
+    connection.pragma_update(None, "cache_size", -4_000)?;
     // A large payload makes a large log; give the room back at the next checkpoint.
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    if found < VERSION {
-        let creation = connection.transaction()?;
-        creation.execute_batch(TABLES)?;
-        creation.pragma_update(None, "application_id", APPLICATION_ID)?;
-        creation.pragma_update(None, "user_version", VERSION)?;
-        creation.commit()?;
+    if found == NOTHING_YET {
+        let change = connection.transaction()?;
+        change.execute_batch(TABLES)?;
+        change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.pragma_update(None, "user_version", VERSION)?;
+        change.commit()?;
     }
     Ok(connection)
 }

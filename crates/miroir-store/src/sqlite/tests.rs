@@ -146,15 +146,19 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
 }
 
 #[test]
-fn a_newer_schema_is_refused() {
-    let file = OneFile::new();
-    drop(SqliteStore::open(&file.path()).unwrap());
-    let connection = Connection::open(file.path()).unwrap();
-    connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
-    drop(connection);
-    let refused = SqliteStore::open(&file.path()).err();
-    let found = schema::VERSION + 1;
-    assert_eq!(refused, Some(StoreError::NewerSchema { path: file.path(), found, known: schema::VERSION }));
+fn another_schema_is_refused() {
+    for found in [schema::VERSION + 1, schema::VERSION - 1] {
+        let file = OneFile::new();
+        drop(SqliteStore::open(&file.path()).unwrap());
+        let connection = Connection::open(file.path()).unwrap();
+        connection.pragma_update(None, "user_version", found).unwrap();
+        drop(connection);
+        let refused = SqliteStore::open(&file.path()).err();
+        assert_eq!(
+            refused,
+            Some(StoreError::OtherSchema { path: file.path(), found, known: schema::VERSION })
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The documents and the searches, made from a seed, the same for everybody.
 
-use miroir_core::search::{SearchPlan, SearchSettings};
+use miroir_core::search::{Depth, SearchPlan, SearchSettings};
 use miroir_testkit::corpus::{Corpus, catalogue};
 use miroir_testkit::profile::Profile;
 use miroir_testkit::request::{Generator, Kind, SearchRequest};
@@ -84,7 +84,9 @@ impl Workload {
             let body = serde_json::to_vec(&search.body).expect("a search is JSON");
             let bodies = match subject {
                 Subject::FloorOne => vec![plan(&body, &settings).body_alone(None)],
-                Subject::FloorThree => plan(&body, &settings).bodies(None),
+                Subject::FloorThree => {
+                    plan(&body, &settings).bodies(None, Depth::Likely { share: 1.0 / 3.0 })
+                }
                 _ => vec![body],
             };
             let calls =
