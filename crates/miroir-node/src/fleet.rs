@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::HeaderValue;
 
@@ -15,23 +14,12 @@ pub struct Fleet {
     nodes: Arc<BTreeMap<NodeId, Arc<Node>>>,
 }
 
-/// How long a new connection may take before the node counts as unreachable.
-const CONNECT_LIMIT: Duration = Duration::from_millis(1_000);
-
 impl Fleet {
     /// Makes a fleet from (name, group, address) and the key to present to the nodes.
     pub fn new<'a>(
         nodes: impl IntoIterator<Item = (&'a str, u32, &'a str)>,
         node_key: Option<&str>,
     ) -> Result<Self, NodeError> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_LIMIT)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| NodeError::Unreachable { node: "*".into(), reason: error.to_string() })?;
         let authorization = match node_key {
             None => None,
             Some(key) => {
@@ -47,10 +35,10 @@ impl Fleet {
             .into_iter()
             .map(|(id, group, address)| {
                 let id = NodeId::from(id);
-                let node = Node::new(id.clone(), group, address, authorization.clone(), client.clone());
-                (id, Arc::new(node))
+                let node = Node::new(id.clone(), group, address, authorization.clone())?;
+                Ok((id, Arc::new(node)))
             })
-            .collect();
+            .collect::<Result<_, NodeError>>()?;
         Ok(Self { nodes: Arc::new(nodes) })
     }
 

@@ -10,6 +10,7 @@ mod health;
 mod node;
 mod probe;
 mod task;
+mod transport;
 
 pub use call::{Call, CallBody};
 pub use error::NodeError;

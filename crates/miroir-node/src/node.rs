@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures_util::stream;
-use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{Request, StatusCode, Uri};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use crate::call::{Call, CallBody};
 use crate::error::NodeError;
 use crate::health::Health;
+use crate::transport;
 
 /// Name of a node, as the configuration gives it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,9 +61,10 @@ pub struct Node {
     id: NodeId,
     group: u32,
     address: String,
+    authority: Authority,
     authorization: Option<HeaderValue>,
-    client: reqwest::Client,
     health: Health,
+    in_flight: AtomicUsize,
 }
 
 impl Node {
@@ -69,10 +73,15 @@ impl Node {
         group: u32,
         address: &str,
         authorization: Option<HeaderValue>,
-        client: reqwest::Client,
-    ) -> Self {
+    ) -> Result<Self, NodeError> {
         let address = address.trim_end_matches('/').to_owned();
-        Self { id, group, address, authorization, client, health: Health::default() }
+        let authority = address.strip_prefix("http://").and_then(|rest| rest.parse().ok());
+        let Some(authority) = authority else {
+            let reason = format!("its address `{address}` is not of the form http://host:port");
+            return Err(NodeError::Unreachable { node: id, reason });
+        };
+        let (health, in_flight) = Default::default();
+        Ok(Self { id, group, address, authority, authorization, health, in_flight })
     }
 
     /// Its name.
@@ -95,9 +104,15 @@ impl Node {
         &self.health
     }
 
+    /// Calls sent and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Sends a call and reads the whole answer. A failure of the node itself (no connection, a reset, a 5xx, a
     /// refused key) takes the node out of service until the next good probe; so do several time-outs in a row.
     pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        let _counted = Counted::new(&self.in_flight);
         let outcome = match tokio::time::timeout(call.limit, self.exchange(call)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
@@ -142,25 +157,27 @@ impl Node {
     }
 
     async fn exchange(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
-        let mut request = self.client.request(call.method.clone(), format!("{}{}", self.address, call.path));
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
+        let mut request = Request::builder().method(call.method.clone());
+        request = match uri.path_and_query(call.path.as_str()).build() {
+            Ok(uri) => request.uri(uri),
+            Err(error) => return Err(self.unreachable(&error)),
+        };
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        request = match &call.body {
-            CallBody::Empty => request,
-            CallBody::Json(body) => {
-                request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone())
-            }
-            CallBody::Ndjson(chunks) => {
-                let chunks = stream::iter(chunks().map(Ok::<_, std::io::Error>));
-                request
-                    .header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))
-                    .body(reqwest::Body::wrap_stream(chunks))
-            }
+        let content_type = match &call.body {
+            CallBody::Empty => None,
+            CallBody::Json(_) => Some("application/json"),
+            CallBody::Ndjson(_) => Some("application/x-ndjson"),
         };
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        let request = request.body(transport::body(&call.body)).map_err(|error| self.unreachable(&error))?;
+        let response = transport::send(request).await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body = response.into_body().collect().await.map_err(|error| self.unreachable(&error))?.to_bytes();
         match status.as_u16() {
             // A client of Miroir never gets this far without a valid key, so it is ours that is wrong.
             401 | 403 => Err(NodeError::Refused { node: self.id.clone() }),
@@ -173,12 +190,28 @@ impl Node {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> NodeError {
-        // reqwest's own message hides the cause behind "error sending request"; the innermost one says it.
-        let mut innermost: &dyn std::error::Error = error;
+    fn unreachable(&self, error: &dyn std::error::Error) -> NodeError {
+        // The client's own message hides the cause behind "client error"; the innermost one says it.
+        let mut innermost = error;
         while let Some(source) = innermost.source() {
             innermost = source;
         }
         NodeError::Unreachable { node: self.id.clone(), reason: innermost.to_string() }
+    }
+}
+
+/// Counts a call for as long as it lives, however it ends.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

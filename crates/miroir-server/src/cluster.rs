@@ -9,6 +9,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::settings::NodeNeeds;
 use miroir_node::Fleet;
 use miroir_store::{IndexRecord, Store};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub stop: CancellationToken,
     /// Owns every spawned task; the process ends when all have.
     pub tasks: TaskTracker,
+    /// Where writes run: not on the threads that answer searches.
+    pub(crate) runtime: Handle,
     /// Acknowledged tasks on their way to the follower.
     pub(crate) acknowledged: mpsc::Sender<u64>,
     /// Woken whenever a task has reached its end.
@@ -52,6 +55,7 @@ impl Cluster {
             fleet,
             stop,
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
             acknowledged,
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),

@@ -11,7 +11,7 @@ use miroir_core::cover::{Cover, minimal_covers};
 use miroir_core::replica::ReplicaState;
 use miroir_core::search::SearchSettings;
 use miroir_core::shard::ShardId;
-use miroir_node::Fleet;
+use miroir_node::{Fleet, Node};
 use miroir_store::IndexRecord;
 
 use crate::write::PendingWrites;
@@ -107,7 +107,9 @@ pub struct IndexView {
 
 /// Sets of usable nodes whose covers are remembered; a fleet has few at a time.
 const REMEMBERED_COVERS: usize = 64;
-/// Equally good covers that are rotated through.
+/// Reads that go to the same one of equally good covers before it is the next one's turn.
+const READS_PER_TURN: usize = 1_024;
+/// Equally good covers that are chosen from.
 const ROTATED_COVERS: usize = 64;
 
 impl IndexView {
@@ -149,8 +151,9 @@ impl IndexView {
         names.into_iter().cloned().collect()
     }
 
-    /// One cover for one read: the fewest nodes among those `usable` says yes to, rotating between equals.
-    /// Positions in the cover are positions in the fleet's order.
+    /// One cover for one read: the fewest nodes among those `usable` says yes to, and of equals the one whose
+    /// nodes have the fewest calls in flight. Of equals in that as well, the same one for a while, because its
+    /// nodes' caches are warm, and then the next. Positions in the cover are positions in the fleet's order.
     pub fn cover(&self, fleet: &Fleet, usable: impl Fn(&str) -> bool) -> Cover {
         let key: Vec<bool> = fleet.iter().map(|node| usable(node.id().as_str())).collect();
         let mut remembered = match self.covers.lock() {
@@ -164,8 +167,13 @@ impl IndexView {
             remembered.entry(key).or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable))),
         );
         drop(remembered);
-        let turn = self.rotation.fetch_add(1, Ordering::Relaxed) as usize;
-        match covers.get(turn % covers.len().max(1)) {
+        let turn = self.rotation.fetch_add(1, Ordering::Relaxed) as usize / READS_PER_TURN;
+        let nodes: Vec<&Arc<Node>> = fleet.iter().collect();
+        let in_flight = |cover: &Cover| -> usize {
+            cover.parts.iter().filter_map(|part| nodes.get(part.node)).map(|node| node.in_flight()).sum()
+        };
+        let from_turn = (0..covers.len()).filter_map(|offset| covers.get((turn + offset) % covers.len()));
+        match from_turn.min_by_key(|cover| in_flight(cover)) {
             Some(cover) => cover.clone(),
             None => Cover { parts: Vec::new(), missing: self.shards().map(|(shard, _)| shard).collect() },
         }

@@ -9,45 +9,22 @@ mod index_uid;
 mod indexes;
 mod parameters;
 mod search;
+mod serving;
 mod settings;
 mod system;
 mod tasks;
 mod unsupported;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower_http::decompression::RequestDecompressionLayer;
 
+pub use self::serving::serve;
 use crate::cluster::Cluster;
-
-/// Serves until told to stop, then for at most `grace` until what is in flight has been answered.
-pub async fn serve(
-    cluster: Arc<Cluster>,
-    listener: TcpListener,
-    stop: &CancellationToken,
-    grace: Duration,
-) -> std::io::Result<()> {
-    let router = routes(cluster);
-    // Without TCP_NODELAY an answer on a kept-alive connection may wait 40 ms for the client's acknowledgement.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        served = served => served,
-        () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => Ok(()),
-    }
-}
 
 fn routes(cluster: Arc<Cluster>) -> Router {
     let clients = Router::new()

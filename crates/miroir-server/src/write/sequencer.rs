@@ -61,7 +61,8 @@ impl Cluster {
     /// Carries a write out up to its acknowledgement.
     pub async fn submit(self: &Arc<Self>, uid: &str, request: WriteRequest) -> Result<Accepted, ApiError> {
         let (cluster, uid) = (Arc::clone(self), uid.to_owned());
-        let writing = self.tasks.spawn(async move { cluster.carry_out(&uid, request).await });
+        let carried_out = async move { cluster.carry_out(&uid, request).await };
+        let writing = self.tasks.spawn_on(carried_out, &self.runtime);
         writing.await.unwrap_or_else(|_| Err(ApiError::internal("the write was interrupted; send it again")))
     }
 
