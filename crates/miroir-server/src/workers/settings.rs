@@ -36,6 +36,7 @@ impl Cluster {
         let reads = nodes
             .iter()
             .filter_map(|name| self.fleet.get(name))
+            .filter(|node| node.health().is_up())
             .map(async |node| (node, read_settings(node, &index.uid).await));
         let mut by_hash: BTreeMap<String, (Value, Vec<Arc<Node>>)> = BTreeMap::new();
         for (node, settings) in futures_util::future::join_all(reads).await {
