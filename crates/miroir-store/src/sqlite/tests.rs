@@ -197,7 +197,7 @@ async fn a_large_payload_is_never_in_memory_as_a_whole() {
     // Other tests of this process may grow it as well, but not by as much as the payload.
     assert!(grown < 120 << 20, "memory grew by {} MiB", grown >> 20);
 
-    store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+    store.abandon_intent(uid, outcome(TaskStatus::Failed), vec![]).await.unwrap();
     let size = std::fs::metadata(file.path()).unwrap().len();
     let again = (0..800_u32).map(|_| Ok(Bytes::from(vec![1; 128 << 10])));
     let intent = Intent { operation: json!({}), payload: Box::new(again), index_changes: vec![] };
@@ -220,7 +220,7 @@ async fn victim() {
             let uid = store.begin(new_task("a"), Some(intent(chunks))).await.unwrap();
             println!("begun {uid}");
             if uid % 2 == 0 {
-                store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+                store.abandon_intent(uid, outcome(TaskStatus::Failed), vec![]).await.unwrap();
                 println!("abandoned {uid}");
             }
         }
