@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use miroir_core::cover::{Cover, minimal_covers};
 use miroir_core::replica::ReplicaState;
@@ -13,6 +14,7 @@ use miroir_core::search::SearchSettings;
 use miroir_core::shard::ShardId;
 use miroir_node::{Fleet, Node};
 use miroir_store::IndexRecord;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::write::PendingWrites;
 
@@ -25,6 +27,9 @@ pub struct Index {
     /// Held for the moment in which the record is stored and published, so that two changes of different parts
     /// of it (a write moving the position on, a settings commit) do not undo each other.
     pub(crate) recording: tokio::sync::Mutex<()>,
+    /// Which write has been sent to a part of the nodes only, and why. Nothing may overtake it, and nobody knows
+    /// for how long, so nobody should wait either.
+    interrupted: watch::Sender<Option<String>>,
     view: RwLock<Option<Arc<IndexView>>>,
     /// Tasks that ended while the queue was held; whoever holds it takes note before it relies on them.
     ended: Mutex<Vec<u64>>,
@@ -36,9 +41,35 @@ impl Index {
             uid: uid.to_owned(),
             queue: tokio::sync::Mutex::default(),
             recording: tokio::sync::Mutex::default(),
+            interrupted: watch::Sender::default(),
             view: RwLock::default(),
             ended: Mutex::default(),
         }
+    }
+
+    /// Waits for the queue; the error says why it cannot be had.
+    pub(crate) async fn turn(&self, limit: Duration) -> Result<MutexGuard<'_, PendingWrites>, String> {
+        let mut interrupted = self.interrupted.subscribe();
+        tokio::select! {
+            // In this order: a queue let go by a process that is about to stop must not be taken.
+            biased;
+            Ok(write) = interrupted.wait_for(Option::is_some) => {
+                let write = write.as_deref().unwrap_or_default();
+                Err(format!("index `{}` waits for an earlier write that was interrupted ({write})", self.uid))
+            }
+            pending = self.queue.lock() => Ok(pending),
+            () = tokio::time::sleep(limit) => Err(format!("index `{}` is busy with earlier writes", self.uid)),
+        }
+    }
+
+    /// Makes those who wait for the queue give up, and those who come later. To be called by whoever holds it.
+    pub(crate) fn interrupt(&self, write: String) {
+        self.interrupted.send_replace(Some(write));
+    }
+
+    /// The interrupted write has come to its end.
+    pub(crate) fn resume(&self) {
+        self.interrupted.send_replace(None);
     }
 
     /// Takes note that a task has ended: nodes can be asked what it did.
@@ -198,5 +229,36 @@ impl IndexView {
             })
             .collect();
         minimal_covers(&readable, &held, &groups, ROTATED_COVERS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const NEVER: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn an_interrupted_write_sends_away_who_waits_and_who_comes() {
+        let index = Arc::new(Index::new("movies"));
+        let held = index.turn(NEVER).await.unwrap();
+        let busy = index.turn(SOON).await.err();
+        assert_eq!(busy.as_deref(), Some("index `movies` is busy with earlier writes"));
+
+        let waiter = Arc::clone(&index);
+        let waiting = tokio::spawn(async move { waiter.turn(NEVER).await.err() });
+        tokio::task::yield_now().await;
+        index.interrupt("task 7: node `b` is down".to_owned());
+        let reason =
+            "index `movies` waits for an earlier write that was interrupted (task 7: node `b` is down)";
+        assert_eq!(waiting.await.unwrap().as_deref(), Some(reason));
+        assert_eq!(index.turn(NEVER).await.err().as_deref(), Some(reason));
+
+        // Let go with the write undone, as by a process that stops: still nobody may overtake it.
+        drop(held);
+        assert_eq!(index.turn(NEVER).await.err().as_deref(), Some(reason));
+        index.resume();
+        assert!(index.turn(NEVER).await.is_ok());
     }
 }

@@ -3,6 +3,7 @@
 //! A request's path reads top to bottom: `http` understands it, `read` or `write` carries it out, `workers`
 //! finish in the background what a write began.
 
+mod backoff;
 mod clock;
 mod cluster;
 mod config;
@@ -37,5 +38,23 @@ pub(crate) fn store_error(error: miroir_store::StoreError) -> ApiError {
             ErrorType::Internal,
             format!("Miroir's store failed: {error}."),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miroir_store::StoreError;
+
+    #[test]
+    fn a_client_is_told_what_to_do_about_the_store() {
+        let path = std::path::PathBuf::from("/var/lib/miroir.db");
+        let full = store_error(StoreError::Full { path: path.clone() });
+        assert_eq!((full.status, &*full.code), (507, "no_space_left_on_device"));
+        assert!(full.message.contains("Free some space"), "{}", full.message);
+        let read_only = store_error(StoreError::ReadOnly { path });
+        assert_eq!((read_only.status, &*read_only.code), (500, "miroir_store_failed"));
+        let advice = "/var/lib/miroir.db cannot be written: let the user Miroir runs as write that file";
+        assert!(read_only.message.contains(advice), "{}", read_only.message);
     }
 }

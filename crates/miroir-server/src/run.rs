@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use miroir_node::Fleet;
 use miroir_store::{SqliteStore, Store, StoreError};
@@ -106,6 +107,9 @@ impl Cluster {
         for task in self.store.unfinished().await? {
             let handle = self.handle(task.index_uid.as_deref().unwrap_or_default());
             handle.queue.lock().await.unknown.push(task.uid);
+            if let ("settingsUpdate", Some(view)) = (task.kind.as_str(), handle.view()) {
+                view.settings_in_flight.fetch_add(1, Ordering::AcqRel);
+            }
         }
         Ok(())
     }

@@ -72,8 +72,14 @@ pub trait Store: Send + Sync + 'static {
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError>;
 
-    /// Clears the intent of a task that no node accepted, and ends the task.
-    async fn abandon_intent(&self, uid: TaskUid, outcome: TaskOutcome) -> Result<(), StoreError>;
+    /// Clears the intent of a task that came to nothing, ends the task, and takes back what it changed of
+    /// indexes, all or nothing.
+    async fn abandon_intent(
+        &self,
+        uid: TaskUid,
+        outcome: TaskOutcome,
+        index_changes: Vec<IndexChange>,
+    ) -> Result<(), StoreError>;
 
     /// Marks tasks as started. Those started or finished already are left alone.
     async fn set_processing(&self, uids: Vec<TaskUid>, started_at: String) -> Result<(), StoreError>;

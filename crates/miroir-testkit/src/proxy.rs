@@ -24,6 +24,8 @@ pub enum Fault {
     Blackhole,
     /// Passes requests, and puts these bytes in the place of the answer.
     Answer(&'static [u8]),
+    /// Puts these bytes in the place of the request, and passes the answer: the server finds something wrong.
+    Request(&'static [u8]),
 }
 
 /// A running proxy; it ends when dropped.
@@ -90,6 +92,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: watch::Rec
         }
         let bytes = match now {
             Fault::Answer(bytes) if answers => bytes,
+            Fault::Request(bytes) if !answers => bytes,
             Fault::Blackhole => &[],
             Fault::HalfOpen if answers => &[],
             _ => &buffer[..length],
@@ -133,6 +136,8 @@ mod tests {
         assert_eq!(exchange(&mut client).await.as_deref(), Some(&b"ping"[..]));
         proxy.set(Fault::Answer(b"garbage"));
         assert_eq!(exchange(&mut client).await.as_deref(), Some(&b"garbage"[..]));
+        proxy.set(Fault::Request(b"pong"));
+        assert_eq!(exchange(&mut client).await.as_deref(), Some(&b"pong"[..]));
         proxy.set(Fault::HalfOpen);
         assert_eq!(exchange(&mut client).await, None);
         proxy.set(Fault::Blackhole);

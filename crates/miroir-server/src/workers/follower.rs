@@ -1,24 +1,20 @@
 //! The follower: watches the node tasks that writes became, and ends each Miroir task when they have ended.
 //!
-//! A task succeeds once every readable replica has applied it, so that "succeeded" means visible (G2). A node
-//! that stays away while the others have finished does not hold a task up for ever: its replicas become stale,
-//! unless they are the last.
+//! A node that stays away while the others have finished does not hold a task up for ever: its replicas become
+//! stale, unless they are the last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_core::replica::ReplicaState;
-use miroir_core::shard::ShardId;
 use miroir_node::{NodeTaskState, NodeTaskStatus};
-use miroir_store::{ReplicaKey, ReplicaStatus, TaskOutcome, TaskRecord, TaskStatus};
-use serde_json::{Value, json};
+use miroir_store::{TaskRecord, TaskStatus};
+use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::task_end::{TaskEnd, end_tasks};
 use crate::clock::now;
 use crate::cluster::Cluster;
-use crate::index::IndexView;
-use crate::write::settle_settings;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -30,14 +26,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the store is asked for tasks that no message announced.
 const RESCAN_EVERY: Duration = Duration::from_secs(2);
 
-struct Followed {
-    record: TaskRecord,
-    states: HashMap<(String, u64), NodeTaskState>,
-    lost: BTreeMap<String, String>,
+/// A task that has not ended, and what is known of it.
+pub(super) struct Followed {
+    /// As the store has it.
+    pub record: TaskRecord,
+    /// By node and uid on that node.
+    pub states: HashMap<(String, u64), NodeTaskState>,
+    /// Nodes that are not waited for any more, each with the reason.
+    pub lost: BTreeMap<String, String>,
+    /// How far its end has come.
+    pub end: TaskEnd,
 }
 
 impl Followed {
-    fn outstanding(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn new(record: TaskRecord) -> Self {
+        Self { record, states: HashMap::new(), lost: BTreeMap::new(), end: TaskEnd::default() }
+    }
+
+    /// The node tasks that have not ended.
+    pub fn outstanding(&self) -> impl Iterator<Item = (&str, u64)> {
         let ended = |node: &str, uid: u64| {
             self.lost.contains_key(node)
                 || self.states.get(&(node.to_owned(), uid)).is_some_and(|state| state.status.is_final())
@@ -83,11 +90,7 @@ pub(crate) async fn follow_tasks(cluster: Arc<Cluster>, mut acknowledged: mpsc::
 async fn adopt(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>, uid: u64) {
     match cluster.store.task(uid).await {
         Ok(Some(record)) if !record.status.is_finished() => {
-            followed.entry(uid).or_insert_with(|| Followed {
-                record,
-                states: HashMap::new(),
-                lost: BTreeMap::new(),
-            });
+            followed.entry(uid).or_insert_with(|| Followed::new(record));
         }
         Ok(_) => {}
         Err(error) => tracing::error!(%error, task = uid, "cannot read a task; it is taken up again later"),
@@ -99,11 +102,7 @@ async fn adopt_unfinished(cluster: &Cluster, followed: &mut BTreeMap<u64, Follow
         Ok(records) => {
             // Without node tasks it is still being dispatched.
             for record in records.into_iter().filter(|record| !record.node_tasks.is_empty()) {
-                followed.entry(record.uid).or_insert_with(|| Followed {
-                    record,
-                    states: HashMap::new(),
-                    lost: BTreeMap::new(),
-                });
+                followed.entry(record.uid).or_insert_with(|| Followed::new(record));
             }
         }
         Err(error) => tracing::error!(%error, "cannot read the unfinished tasks"),
@@ -201,186 +200,4 @@ impl Cluster {
             others.any(|other| is_up(other) && view.replica_state(shard, other).is_readable())
         })
     }
-}
-
-/// Ends the tasks whose node tasks have all ended; true when there were any.
-async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) -> bool {
-    let complete: Vec<u64> = followed
-        .iter()
-        .filter(|(_, task)| task.outstanding().next().is_none())
-        .map(|(uid, _)| *uid)
-        .collect();
-    for uid in &complete {
-        if let Some(task) = followed.remove(uid)
-            && let Err(error) = end_task(cluster, &task).await
-        {
-            tracing::error!(task = uid, error, "cannot end a task; it is tried again");
-            followed.insert(*uid, task);
-            return false;
-        }
-    }
-    if !complete.is_empty() {
-        cluster.task_finished.notify_waiters();
-    }
-    !complete.is_empty()
-}
-
-async fn end_task(cluster: &Cluster, task: &Followed) -> Result<(), String> {
-    let uid = task.record.index_uid.clone().unwrap_or_default();
-    let handle = cluster.handle(&uid);
-    let view = handle.view();
-    let failures = failures(task);
-    let nodes: BTreeSet<&str> = task.record.node_tasks.iter().map(|task| task.node.as_str()).collect();
-    let succeeded: BTreeSet<&str> = nodes
-        .iter()
-        .copied()
-        .filter(|node| !failures.contains_key(*node) && !task.lost.contains_key(*node))
-        .collect();
-
-    let mut error = None;
-    if let Some(view) = &view {
-        let (stale, failed_everywhere) = compare_replicas(view, task, &failures, &succeeded);
-        if failed_everywhere {
-            error = failures.values().next().cloned();
-        }
-        if !stale.is_empty() {
-            cluster.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
-            cluster.note_stale(&handle, &stale);
-        }
-        let kind = task.record.kind.as_str();
-        let is_new = view.record.settings_version == 0;
-        if error.is_none() && (kind == "settingsUpdate" || is_new) {
-            cluster.commit_settings(&handle, &succeeded).await?;
-        }
-        if kind == "settingsUpdate" {
-            if error.is_some() {
-                cluster.forget_settings_change(&handle).await.map_err(|error| error.to_string())?;
-            }
-            settle_settings(view);
-        }
-    } else if succeeded.is_empty() {
-        error = failures.values().next().cloned();
-    }
-    let outcome = outcome(cluster, task, &view, error);
-    cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
-    handle.task_ended(task.record.uid);
-    Ok(())
-}
-
-/// Nodes on which a part of the task failed for a reason that matters, with Meilisearch's error.
-fn failures(task: &Followed) -> BTreeMap<String, Value> {
-    let mut failures = BTreeMap::new();
-    for ((node, _), state) in &task.states {
-        if state.status == NodeTaskStatus::Succeeded {
-            continue;
-        }
-        let error =
-            state.error.clone().unwrap_or_else(|| json!({ "message": "the task was canceled on the node" }));
-        let code = error.get("code").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // Sent twice, around a crash: the first one did it.
-        let done_before = match task.record.kind.as_str() {
-            "indexDeletion" => code == "index_not_found",
-            _ => code == "index_already_exists",
-        };
-        if !done_before {
-            failures.insert(node.clone(), error);
-        }
-    }
-    failures
-}
-
-/// Replicas that differ from others which took the write, and whether some shard has none that took it.
-fn compare_replicas(
-    view: &IndexView,
-    task: &Followed,
-    failures: &BTreeMap<String, Value>,
-    succeeded: &BTreeSet<&str>,
-) -> (Vec<ReplicaStatus>, bool) {
-    let mut stale = Vec::new();
-    let mut failed_everywhere = false;
-    for (shard, nodes) in view.shards() {
-        let active: Vec<&String> =
-            nodes.iter().filter(|node| view.replica_state(shard, node).is_readable()).collect();
-        let concerned = |node: &&&String| task.record.node_tasks.iter().any(|task| task.node == ***node);
-        let took = active.iter().filter(|node| succeeded.contains(node.as_str())).count();
-        let bad: Vec<&&String> =
-            active.iter().filter(concerned).filter(|node| !succeeded.contains(node.as_str())).collect();
-        if bad.is_empty() {
-            continue;
-        }
-        if took == 0 {
-            failed_everywhere |= bad.iter().any(|node| failures.contains_key(node.as_str()));
-            continue;
-        }
-        stale.extend(bad.into_iter().map(|node| stale_replica(view, shard, node, task, failures)));
-    }
-    (stale, failed_everywhere)
-}
-
-fn stale_replica(
-    view: &IndexView,
-    shard: ShardId,
-    node: &str,
-    task: &Followed,
-    failures: &BTreeMap<String, Value>,
-) -> ReplicaStatus {
-    let reason = match (failures.get(node), task.lost.get(node)) {
-        (Some(error), _) => {
-            error.get("message").and_then(Value::as_str).unwrap_or("a write failed").to_owned()
-        }
-        (None, Some(reason)) => reason.clone(),
-        (None, None) => "a write was lost".to_owned(),
-    };
-    ReplicaStatus {
-        key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
-        state: ReplicaState::Stale,
-        reason,
-    }
-}
-
-fn outcome(
-    cluster: &Cluster,
-    task: &Followed,
-    view: &Option<Arc<IndexView>>,
-    error: Option<Value>,
-) -> TaskOutcome {
-    let started = task.states.values().filter_map(|state| state.started_at.clone()).min();
-    let finished = task.states.values().filter_map(|state| state.finished_at.clone()).max();
-    let error = error.map(|error| cluster.visible_error(view.as_deref(), error));
-    TaskOutcome {
-        status: if error.is_some() { TaskStatus::Failed } else { TaskStatus::Succeeded },
-        details: Some(details(cluster, task, error.is_some())),
-        error,
-        canceled_by: None,
-        started_at: started.or_else(|| task.record.started_at.clone()),
-        finished_at: finished.unwrap_or_else(now),
-    }
-}
-
-/// Fills in the counts that are only known at the end. Copies of a document count once.
-fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
-    let mut details = task.record.details.clone();
-    let Some(fields) = details.as_object_mut() else { return details };
-    let sum = |name: &str| -> u64 {
-        let counts = task.states.values().filter_map(|state| state.details.as_ref()?.get(name)?.as_u64());
-        counts.sum()
-    };
-    if fields.contains_key("deletedDocuments") {
-        let deleted = sum("deletedDocuments");
-        let copies = cluster.copies().max(1) as u64;
-        let counted = if failed { 0 } else { (deleted + copies / 2) / copies };
-        fields.insert("deletedDocuments".to_owned(), json!(counted));
-    }
-    if fields.contains_key("indexedDocuments") {
-        let indexed = if failed {
-            0
-        } else {
-            fields
-                .remove("distinctDocuments")
-                .and_then(|count| count.as_u64())
-                .unwrap_or_else(|| sum("indexedDocuments"))
-        };
-        fields.insert("indexedDocuments".to_owned(), json!(indexed));
-    }
-    details
 }

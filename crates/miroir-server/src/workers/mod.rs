@@ -3,6 +3,7 @@
 mod follower;
 mod repair;
 mod settings;
+mod task_end;
 
 pub(crate) use follower::follow_tasks;
 pub(crate) use repair::repair_replicas;

@@ -25,7 +25,9 @@ use crate::write::encode;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
-/// How long a repair waits for the writes before it.
+/// How long a repair waits for its turn among the writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a repair waits until the writes before it have been applied.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 const DOCUMENTS_PER_PAGE: usize = 1_000;
 
@@ -48,7 +50,7 @@ enum RepairError {
     #[error(transparent)]
     Store(#[from] miroir_store::StoreError),
     #[error("{0}")]
-    NotNow(&'static str),
+    NotNow(String),
 }
 
 /// Runs until told to stop.
@@ -99,11 +101,11 @@ async fn repair_node(
     target: &Arc<Node>,
     shards: &[ShardId],
 ) -> Result<(), RepairError> {
-    let _queue = index.queue.lock().await;
+    let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
     drain(cluster, &index.uid).await?;
     let Some(view) = index.view() else { return Ok(()) };
     if view.record.settings_version == 0 {
-        return Err(RepairError::NotNow("the index is still being created"));
+        return Err(RepairError::NotNow("the index is still being created".to_owned()));
     }
     let view = note_disorder(cluster, index, target, view).await?;
     ensure_index(cluster, target, &view).await?;
@@ -123,7 +125,7 @@ async fn repair_node(
         });
     }
     if repaired.is_empty() {
-        return Err(RepairError::NotNow("no active replica to copy from can be reached"));
+        return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
     }
     cluster.store.set_replica_states(repaired.clone()).await?;
     index.update(|view| {
@@ -168,7 +170,7 @@ async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
             return Ok(());
         }
         if tokio::time::timeout_at(deadline, finished).await.is_err() {
-            return Err(RepairError::NotNow("earlier writes are still being applied"));
+            return Err(RepairError::NotNow("earlier writes are still being applied".to_owned()));
         }
     }
 }

@@ -14,7 +14,7 @@ use miroir_core::settings::{
     NodeNeeds, breaks_ties, canonical_hash, overlay_after_failure, repair_node_form, to_user,
 };
 use miroir_node::{Call, Node, NodeError};
-use miroir_store::{IndexRecord, ReplicaKey, ReplicaStatus, StoreError};
+use miroir_store::{IndexRecord, NodeTask, ReplicaKey, ReplicaStatus, StoreError};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -38,6 +38,7 @@ impl Cluster {
         let reads = nodes
             .iter()
             .filter_map(|name| self.fleet.get(name))
+            .filter(|node| node.health().is_up())
             .map(async |node| (node, read_settings(node, &index.uid).await));
         let mut by_hash: BTreeMap<String, (Value, Vec<Arc<Node>>)> = BTreeMap::new();
         for (node, settings) in futures_util::future::join_all(reads).await {
@@ -88,6 +89,33 @@ impl Cluster {
         };
         self.store.put_index(record.clone()).await.map_err(|error| error.to_string())?;
         index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
+        Ok(())
+    }
+
+    /// A settings change that some nodes took and others found wrong: those that took it get back what was agreed
+    /// before.
+    pub(crate) async fn restore_settings(&self, index: &Index, taken: &[NodeTask]) -> Result<(), String> {
+        let Some(view) = index.view() else { return Ok(()) };
+        if view.settings_in_flight.load(Ordering::Acquire) > 1 {
+            return Err("earlier settings changes are still being applied".to_owned());
+        }
+        self.forget_settings_change(index).await.map_err(|error| error.to_string())?;
+        let Some(view) = index.view() else { return Ok(()) };
+        let agreed = Agreed {
+            user: &view.record.settings,
+            overlay: &view.record.overlay,
+            needs: self.needs(&view.record),
+            hash: &view.record.settings_hash,
+        };
+        for NodeTask { node, task_uid } in taken {
+            let Some(node) = self.fleet.get(node) else { continue };
+            match wait_for_node_task(node, *task_uid, APPLY_LIMIT).await {
+                // One that failed on the node changed nothing there.
+                Ok(()) | Err(NodeError::Unintelligible { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            agreed.apply(node, &index.uid).await.map_err(|error| error.to_string())?;
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use miroir_core::error::ApiError;
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::write::operation::{Operation, Payload};
+use crate::write::prepare::unavailable;
 
 /// How often a broken call is tried before the node counts as having missed the write.
 const ATTEMPTS: u32 = 3;
@@ -27,7 +29,8 @@ pub struct Dispatched {
     pub acknowledged: BTreeSet<String>,
     /// Nodes that may not have it, each with the reason.
     pub missed: BTreeMap<String, String>,
-    /// A node refused it as wrong: its status and body. Nodes agree on what is wrong, so one is enough.
+    /// A node refused it as wrong: its status and body. Nodes of one version agree on what is wrong, so one is
+    /// enough.
     pub rejected: Option<(http::StatusCode, bytes::Bytes)>,
 }
 
@@ -60,6 +63,53 @@ pub struct Dispatch<'a> {
 }
 
 impl Cluster {
+    /// Refuses a write that could not be acknowledged anyway, before anything is recorded.
+    pub(super) fn check_reachable(&self, view: &IndexView, concerned: &[ShardId]) -> Result<(), ApiError> {
+        let reachable = |shard: &ShardId| {
+            let nodes =
+                view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
+            let active = nodes.iter().filter(|node| view.replica_state(*shard, node) == ReplicaState::Active);
+            let up = active.filter(|node| self.fleet.get(node).is_some_and(|node| node.health().is_up()));
+            up.count() >= self.config.min_write_acks.max(1)
+        };
+        let lost: Vec<String> =
+            concerned.iter().filter(|shard| !reachable(shard)).map(|shard| shard.0.to_string()).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let down: Vec<String> = self
+            .fleet
+            .iter()
+            .filter(|node| !node.health().is_up())
+            .map(|node| node.id().to_string())
+            .collect();
+        Err(unavailable(&format!(
+            "too few active replicas of shards {} can be reached (nodes down: {})",
+            lost.join(","),
+            down.join(", ")
+        )))
+    }
+
+    /// The nodes a write goes to, each with the shards it holds.
+    pub(super) fn targets(
+        &self,
+        view: &IndexView,
+        operation: &Operation,
+        concerned: &[ShardId],
+    ) -> Vec<(String, Vec<ShardId>)> {
+        let narrow = matches!(
+            operation,
+            Operation::AddDocuments { create: None, .. } | Operation::DeleteDocuments { .. }
+        );
+        (view.nodes().into_iter())
+            .map(|node| {
+                let shards = view.shards_on(&node);
+                (node, shards)
+            })
+            .filter(|(_, shards)| !narrow || shards.iter().any(|shard| concerned.contains(shard)))
+            .collect()
+    }
+
     /// Sends a write to its targets.
     pub(crate) async fn dispatch(&self, write: &Dispatch<'_>) -> Dispatched {
         let mut dispatched = Dispatched::default();
@@ -153,34 +203,155 @@ impl Dispatched {
         }
     }
 
-    /// What the answers mean: replicas to mark stale, and shards whose write did not get enough acknowledgements.
+    /// Adds what came of sending the write again to those that had missed it.
+    pub fn extend(&mut self, again: Self) {
+        self.node_tasks.extend(again.node_tasks);
+        self.acknowledged.extend(again.acknowledged);
+        self.missed = again.missed;
+        self.rejected = again.rejected;
+    }
+
+    /// Why nodes missed it, for a message.
+    pub fn reasons(&self) -> String {
+        self.missed.values().map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What the answers mean for the shards concerned, when `needed` active replicas of each are wanted.
     ///
-    /// An active replica that missed a write another active one took becomes stale. Where none took it, all but
-    /// one of those that may have it become stale, so that whatever the outcome, the replicas share it; the one
-    /// that stays is the last and never becomes stale.
-    pub fn judge(
-        &self,
-        index: &IndexView,
-        concerned: &[ShardId],
-        needed: usize,
-    ) -> (Vec<ReplicaStatus>, Vec<ShardId>) {
-        let mut stale = Vec::new();
-        let mut unconfirmed = Vec::new();
+    /// An active replica that missed a write which another active one took becomes stale. Where none took it,
+    /// nothing becomes stale: the write is sent again, and the first to take it decides.
+    pub fn judge(&self, index: &IndexView, concerned: &[ShardId], needed: usize) -> Judgement {
+        let mut judgement = Judgement { stale: Vec::new(), confirmed: true, decided: true };
         for shard in concerned {
             let Some(nodes) = index.record.placement.get(usize::from(shard.0)) else { continue };
             let active = nodes.iter().filter(|node| index.replica_state(*shard, node).counts_for_quorum());
             let (took, missed): (Vec<&String>, Vec<&String>) =
                 active.partition(|node| self.acknowledged.contains(*node));
-            if took.len() < needed.min(took.len() + missed.len()).max(1) {
-                unconfirmed.push(*shard);
+            judgement.confirmed &= took.len() >= needed.min(took.len() + missed.len()).max(1);
+            if took.is_empty() {
+                judgement.decided = false;
+                continue;
             }
-            let keep = usize::from(took.is_empty());
-            stale.extend(missed.into_iter().skip(keep).map(|node| ReplicaStatus {
+            judgement.stale.extend(missed.into_iter().map(|node| ReplicaStatus {
                 key: ReplicaKey { index_uid: index.record.uid.clone(), shard: *shard, node: node.clone() },
                 state: ReplicaState::Stale,
                 reason: self.missed.get(node).cloned().unwrap_or_else(|| "missed a write".to_owned()),
             }));
         }
-        (stale, unconfirmed)
+        judgement
+    }
+}
+
+/// What the answers to a write mean.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Replicas that missed what another active replica of their shard took.
+    pub stale: Vec<ReplicaStatus>,
+    /// Enough active replicas of every shard took it for the client to be told so.
+    pub confirmed: bool,
+    /// Every shard has an active replica that took it, from which the others can be repaired: it is done,
+    /// whatever the client is told.
+    pub decided: bool,
+}
+
+impl Judgement {
+    /// For the deletion of an index whose placement is not known any more: no node may keep remains of it, for
+    /// they would be found in the next index of that name.
+    pub fn of_deletion(dispatched: &Dispatched) -> Self {
+        let decided = dispatched.missed.is_empty();
+        Self { stale: Vec::new(), confirmed: decided, decided }
+    }
+
+    /// Shards of which some active replica missed the write.
+    pub fn missed_shards(&self) -> Vec<ShardId> {
+        let shards: BTreeSet<ShardId> = self.stale.iter().map(|status| status.key.shard).collect();
+        shards.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Exceptions;
+    use miroir_store::IndexRecord;
+    use serde_json::Value;
+
+    /// An index whose shards are on these nodes.
+    fn index(placement: &[&[&str]], exceptions: Exceptions) -> IndexView {
+        let owned = |nodes: &&[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
+        let record = IndexRecord {
+            uid: "movies".to_owned(),
+            primary_key: None,
+            shards: placement.len() as u16,
+            created_at: String::new(),
+            updated_at: String::new(),
+            next_position: 0,
+            settings: Value::Null,
+            overlay: Value::Null,
+            settings_version: 1,
+            settings_hash: String::new(),
+            placement: placement.iter().map(owned).collect(),
+            placement_epoch: 0,
+            disordered: Vec::new(),
+        };
+        IndexView::new(record, exceptions, None)
+    }
+
+    fn dispatched(took: &[&str], missed: &[&str]) -> Dispatched {
+        Dispatched {
+            acknowledged: took.iter().map(|node| (*node).to_owned()).collect(),
+            missed: missed.iter().map(|node| ((*node).to_owned(), format!("{node} is down"))).collect(),
+            ..Dispatched::default()
+        }
+    }
+
+    fn stale(judgement: &Judgement) -> Vec<(u16, &str)> {
+        judgement.stale.iter().map(|status| (status.key.shard.0, status.key.node.as_str())).collect()
+    }
+
+    const BOTH: [ShardId; 2] = [ShardId(0), ShardId(1)];
+
+    #[test]
+    fn who_missed_what_another_took_is_stale() {
+        let index = index(&[&["a", "b"], &["a", "c"]], Exceptions::new());
+        let judgement = dispatched(&["a", "c"], &["b"]).judge(&index, &BOTH, 1);
+        assert!(judgement.confirmed && judgement.decided);
+        assert_eq!(stale(&judgement), [(0, "b")]);
+        assert_eq!(judgement.stale[0].reason, "b is down");
+        assert_eq!(judgement.missed_shards(), [ShardId(0)]);
+    }
+
+    #[test]
+    fn a_shard_that_nobody_took_is_undecided_and_loses_no_replica() {
+        let index = index(&[&["a", "b"], &["b", "c"]], Exceptions::new());
+        let mut so_far = dispatched(&["a"], &["b", "c"]);
+        let judgement = so_far.judge(&index, &BOTH, 1);
+        assert!(!judgement.confirmed && !judgement.decided);
+        assert_eq!(stale(&judgement), [(0, "b")], "b and c may both still decide shard 1");
+
+        so_far.extend(dispatched(&["c"], &["b"]));
+        let judgement = so_far.judge(&index, &BOTH, 1);
+        assert!(judgement.confirmed && judgement.decided);
+        assert_eq!(stale(&judgement), [(0, "b"), (1, "b")]);
+    }
+
+    #[test]
+    fn one_copy_less_than_wanted_decides_but_does_not_confirm() {
+        let full = index(&[&["a", "b"]], Exceptions::new());
+        let judgement = dispatched(&["a"], &["b"]).judge(&full, &[ShardId(0)], 2);
+        assert!(!judgement.confirmed && judgement.decided);
+        assert_eq!(stale(&judgement), [(0, "b")]);
+
+        // One that is stale already counts for nothing, neither for nor against.
+        let exceptions = Exceptions::from([((ShardId(0), "b".to_owned()), ReplicaState::Stale)]);
+        let degraded = index(&[&["a", "b"]], exceptions);
+        let judgement = dispatched(&["b"], &["a"]).judge(&degraded, &[ShardId(0)], 1);
+        assert!(!judgement.decided, "b cannot decide for a");
+    }
+
+    #[test]
+    fn a_deletion_is_decided_when_no_node_keeps_remains() {
+        assert!(!Judgement::of_deletion(&dispatched(&["a"], &["b"])).decided);
+        assert!(Judgement::of_deletion(&dispatched(&["a", "b"], &[])).decided);
     }
 }

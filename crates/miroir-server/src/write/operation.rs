@@ -206,13 +206,18 @@ impl Operation {
         }
     }
 
-    /// Whether the settings on the nodes must be read back and compared once this is done.
-    pub fn touches_settings(&self) -> bool {
+    /// Whether it makes the index.
+    pub fn creates_index(&self) -> bool {
         match self {
-            Self::CreateIndex { .. } | Self::ChangeSettings { .. } => true,
-            Self::AddDocuments { create, .. } => create.is_some(),
+            Self::CreateIndex { .. } => true,
+            Self::ChangeSettings { create, .. } | Self::AddDocuments { create, .. } => create.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether only a node can tell that it is right, so that one is asked before the others.
+    pub fn only_a_node_can_judge(&self) -> bool {
+        self.creates_index() || matches!(self, Self::ChangeSettings { .. } | Self::DeleteByFilter { .. })
     }
 }
 

@@ -388,9 +388,19 @@ fn nothing_to_delete(uid: &str, mut details: Value) -> Prepared {
     missing(uid, details)
 }
 
-/// A write that cannot be carried out now because of the nodes.
+/// The error for a write that cannot be carried out now, and of which nothing was done.
 pub fn unavailable(reason: &str) -> ApiError {
-    let message =
-        format!("The write was not accepted: {reason}. Nothing was acknowledged; send it again later.");
+    no_quorum(format!("The write was not accepted: {reason}. Nothing was done; send it again later."))
+}
+
+/// The error for a write that was recorded, but that too few nodes have.
+pub fn not_acknowledged(task_uid: u64, reason: &str) -> ApiError {
+    no_quorum(format!(
+        "The write was not acknowledged: {reason}. It may still be carried out, as task {task_uid}, once the nodes \
+         are there. Sending it again is safe."
+    ))
+}
+
+fn no_quorum(message: String) -> ApiError {
     ApiError::new(503, "miroir_no_quorum", ErrorType::Internal, message)
 }

@@ -1,43 +1,83 @@
-//! After a crash: what was recorded and not acknowledged is sent again.
+//! Sending again what was recorded and not acknowledged: after a crash of this process, and after a dispatch that
+//! a part of the nodes missed.
 //!
-//! An intent found open belongs to a write that no client was told about, and no later write of that index was
-//! sent. Sending it again, whole, to every node makes all replicas share the same outcome, whether or not some
-//! had it already. The index's queue is held meanwhile, so nothing overtakes it.
+//! Nodes may then differ, and nobody was told that the write is done: either outcome is right, but all nodes must
+//! share it. Sending it again, whole, does that whether or not a node had it already, because no later write of
+//! that index has been sent. The index's queue is held until the write is done, so that nothing overtakes it.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use miroir_core::documents::StampedDocuments;
-use miroir_store::{StoreError, TaskRecord};
-use serde_json::Value;
+use miroir_core::shard::ShardId;
+use miroir_store::{IndexChange, StoreError};
 
+use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
-use crate::write::dispatch::Dispatch;
+use crate::write::dispatch::{Dispatch, Dispatched, Judgement};
 use crate::write::operation::{Operation, Payload};
+use crate::write::outcome::{failed_outcome, settle_settings};
 use crate::write::positions::PendingWrites;
-use crate::write::sequencer::remember;
 
-const PAUSE_BETWEEN_TRIES: Duration = Duration::from_millis(500);
+/// Pauses between two tries: nodes that stay away cost nothing, and one that keeps failing is left in peace.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// A write that was recorded and has not come to its end.
+pub struct Interrupted {
+    /// Its task.
+    pub task_uid: u64,
+    /// What to do.
+    pub operation: Operation,
+    /// What came of it so far. A node that took it is not sent it again.
+    pub dispatched: Dispatched,
+    /// No more nodes are needed, as far as is known.
+    pub decided: bool,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dispatched.reasons() {
+            reasons if reasons.is_empty() => write!(formatter, "task {}", self.task_uid),
+            reasons => write!(formatter, "task {}: {reasons}", self.task_uid),
+        }
+    }
+}
 
 impl Cluster {
     /// Takes up the intents an earlier life left open. Returns once every queue concerned is held, so that no
     /// new write can overtake; the sending itself goes on in the background until the nodes are there.
     pub(crate) async fn recover_writes(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut by_index: std::collections::BTreeMap<String, Vec<(TaskRecord, Value)>> = Default::default();
+        let mut by_index: BTreeMap<String, Vec<Interrupted>> = BTreeMap::new();
         for (task, operation) in self.store.open_intents().await? {
-            by_index.entry(task.index_uid.clone().unwrap_or_default()).or_default().push((task, operation));
+            let operation = serde_json::from_value(operation).map_err(|error| {
+                let advice = "start the Miroir version that recorded it once more";
+                StoreError::Invalid(format!(
+                    "the write of task {} is not understood ({error}): {advice}",
+                    task.uid
+                ))
+            })?;
+            // Whatever the nodes said to the earlier life is not known.
+            let (dispatched, decided) = (Dispatched::default(), true);
+            let write = Interrupted { task_uid: task.uid, operation, dispatched, decided };
+            by_index.entry(task.index_uid.unwrap_or_default()).or_default().push(write);
         }
-        for (uid, intents) in by_index {
+        for (uid, writes) in by_index {
             let (cluster, index) = (Arc::clone(self), self.handle(&uid));
             let (held, is_held) = tokio::sync::oneshot::channel();
             self.tasks.spawn(async move {
                 let mut pending = index.queue.lock().await;
                 // The receiver waits right below.
                 let _ = held.send(());
-                for (task, operation) in intents {
-                    cluster.send_again(&index, &mut pending, task, operation).await;
+                for write in writes {
+                    if !cluster.send_again(&index, &mut pending, write).await {
+                        return;
+                    }
                 }
             });
             // An error would mean that the task ended early, which leaves nothing to wait for.
@@ -46,23 +86,35 @@ impl Cluster {
         Ok(())
     }
 
-    async fn send_again(
+    /// Sends a write again until it is done or found wrong; false when the process is to stop before that.
+    pub(super) async fn send_again(
         &self,
         index: &Index,
         pending: &mut PendingWrites,
-        task: TaskRecord,
-        operation: Value,
-    ) {
-        loop {
-            match self.try_again(index, pending, &task, &operation).await {
-                Ok(()) => return,
-                Err(reason) => {
-                    tracing::warn!(task = task.uid, reason, "cannot finish an interrupted write yet")
+        mut write: Interrupted,
+    ) -> bool {
+        let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let trying = async {
+            while let Err(reason) = self.try_again(index, pending, &mut write).await {
+                let pause = backoff.fail();
+                if backoff.is_worth_telling() {
+                    tracing::warn!(task = write.task_uid, reason, "cannot finish an interrupted write yet");
                 }
+                index.interrupt(format!("task {}: {reason}", write.task_uid));
+                tokio::time::sleep(pause).await;
             }
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE_BETWEEN_TRIES) => {}
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                // The queue is let go with the write undone: the next life begins with it.
+                index.interrupt("Miroir is stopping".to_owned());
+                false
+            }
+            () = trying => {
+                tracing::info!(task = write.task_uid, index = %index.uid, "finished an interrupted write");
+                index.resume();
+                true
             }
         }
     }
@@ -71,57 +123,94 @@ impl Cluster {
         &self,
         index: &Index,
         pending: &mut PendingWrites,
-        task: &TaskRecord,
-        operation: &Value,
+        write: &mut Interrupted,
     ) -> Result<(), String> {
-        let operation: Operation =
-            serde_json::from_value(operation.clone()).map_err(|error| error.to_string())?;
-        let payload = self.stored_payload(task.uid).await?;
+        let is_up = |node: &str| self.fleet.get(node).is_some_and(|node| node.health().is_up());
+        if !write.decided && !write.dispatched.missed.keys().any(|node| is_up(node)) {
+            return Err(write.dispatched.reasons());
+        }
         let view = index.view();
-        let shards = view.as_ref().map_or(1, |view| view.record.shards);
-        let (targets, concerned) = match &view {
+        let payload = self.stored_payload(write.task_uid).await?;
+        let (mut targets, concerned) = self.targets_again(view.as_deref(), &write.operation, &payload);
+        targets.retain(|(node, _)| !write.dispatched.acknowledged.contains(node));
+        let dispatch = Dispatch {
+            uid: &index.uid,
+            shards: view.as_ref().map_or(1, |view| view.record.shards),
+            operation: &write.operation,
+            payload: &payload,
+            targets,
+            try_one_first: write.dispatched.acknowledged.is_empty()
+                && write.operation.only_a_node_can_judge(),
+        };
+        let again = self.dispatch(&dispatch).await;
+        write.dispatched.extend(again);
+        let judgement = match &view {
+            Some(view) => write.dispatched.judge(view, &concerned, self.config.min_write_acks),
+            None => Judgement::of_deletion(&write.dispatched),
+        };
+        write.decided = judgement.decided;
+        if let Some((status, body)) = write.dispatched.rejected.clone()
+            && !judgement.decided
+        {
+            return self.give_up(index, pending, write, view.as_deref(), status, &body).await;
+        }
+        let done = self.acknowledge(index, write.task_uid, &write.dispatched, &judgement).await;
+        done.map_err(|error| if write.decided { error.message } else { write.dispatched.reasons() })
+    }
+
+    /// The nodes concerned by a write, each with its shards, and the shards concerned.
+    fn targets_again(
+        &self,
+        view: Option<&IndexView>,
+        operation: &Operation,
+        payload: &Payload,
+    ) -> (Vec<(String, Vec<ShardId>)>, Vec<ShardId>) {
+        match view {
             Some(view) => {
-                let concerned = operation.shards_concerned(shards, &payload);
-                (self.targets(view, &operation, &concerned), concerned)
+                let concerned = operation.shards_concerned(view.record.shards, payload);
+                (self.targets(view, operation, &concerned), concerned)
             }
             // The index is gone from the store already; its remains may be on any node.
             None => (self.fleet.iter().map(|node| (node.id().to_string(), Vec::new())).collect(), Vec::new()),
-        };
-        let dispatch = Dispatch {
-            uid: &index.uid,
-            shards,
-            operation: &operation,
-            payload: &payload,
-            targets,
-            try_one_first: false,
-        };
-        let dispatched = self.dispatch(&dispatch).await;
-        let gone;
-        let view = match &view {
-            Some(view) => view,
-            None => {
-                let record =
-                    miroir_store::IndexRecord { placement: Vec::new(), ..self.new_record(&index.uid, "") };
-                gone = Arc::new(IndexView::new(record, Default::default(), None));
-                &gone
-            }
-        };
-        let (_, unconfirmed) = dispatched.judge(view, &concerned, self.config.min_write_acks);
-        if let Some((status, body)) = &dispatched.rejected {
-            // A request that nodes find wrong stays wrong: the task ends as failed, nothing was applied.
-            let error = self.node_refusal(Some(view), *status, body);
-            let outcome = super::sequencer::failed_outcome(&error);
-            return self.store.abandon_intent(task.uid, outcome).await.map_err(|error| error.to_string());
         }
-        if !unconfirmed.is_empty() {
-            let reasons: Vec<&str> = dispatched.missed.values().map(String::as_str).collect();
-            return Err(reasons.join("; "));
+    }
+
+    /// A node found the write wrong, and some shard has nobody else who took it: the task ends as failed.
+    async fn give_up(
+        &self,
+        index: &Index,
+        pending: &mut PendingWrites,
+        write: &Interrupted,
+        view: Option<&IndexView>,
+        status: StatusCode,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let error = self.node_refusal(view, status, body);
+        let mut index_changes = Vec::new();
+        if write.operation.creates_index() {
+            index_changes.push(IndexChange::Delete(index.uid.clone()));
+        } else if matches!(write.operation, Operation::ChangeSettings { .. }) {
+            self.restore_settings(index, &write.dispatched.node_tasks).await?;
+        } else if !write.dispatched.acknowledged.is_empty() {
+            let (took, refused) = (&write.dispatched.acknowledged, write.dispatched.reasons());
+            tracing::error!(
+                task = write.task_uid,
+                ?took,
+                refused,
+                "nodes disagree on whether a write is wrong"
+            );
         }
-        remember(pending, task.uid, &operation, &payload);
-        self.acknowledge(index, pending, task.uid, &dispatched, view, &concerned)
-            .await
-            .map(|_| tracing::info!(task = task.uid, "finished an interrupted write"))
-            .map_err(|error| error.to_string())
+        let outcome = failed_outcome(&error);
+        let abandoned = self.store.abandon_intent(write.task_uid, outcome, index_changes).await;
+        abandoned.map_err(|error| error.to_string())?;
+        if write.operation.creates_index() {
+            index.set_view(None);
+        } else if let (Operation::ChangeSettings { .. }, Some(view)) = (&write.operation, view) {
+            settle_settings(view);
+        }
+        pending.finished(&[write.task_uid]);
+        self.task_finished.notify_waiters();
+        Ok(())
     }
 
     async fn stored_payload(&self, task: u64) -> Result<Payload, String> {

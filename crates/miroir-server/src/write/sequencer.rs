@@ -1,30 +1,31 @@
 //! The sequencer: the one way a write takes, so that all replicas apply the same writes in the same order.
 //!
 //! A write waits for its index's queue, is judged against the index as the writes before it leave it, recorded
-//! together with its task, sent to every node concerned, and acknowledged. Only then may the next one go.
+//! together with its task, sent to every node concerned, and acknowledged. Only then may the next one go: what
+//! could not be acknowledged is sent again first (`recovery`).
 //! It runs in a task of its own: a client that hangs up in the middle does not leave half a write behind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use miroir_core::error::{ApiError, ErrorType};
-use miroir_core::replica::ReplicaState;
+use miroir_core::error::ApiError;
 use miroir_core::shard::ShardId;
-use miroir_store::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, ReplicaStatus, TaskOutcome, TaskStatus,
-};
+use miroir_store::{IndexChange, IndexRecord, Intent, NewTask, TaskOutcome, TaskStatus};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::store_error;
-use crate::write::dispatch::{Dispatch, Dispatched};
+use crate::write::dispatch::Dispatch;
 use crate::write::operation::{Operation, Payload};
+use crate::write::outcome::with_committed_settings;
 use crate::write::positions::{MOST_PENDING_DOCUMENTS, PendingWrites};
-use crate::write::prepare::{Prepared, ToSend, WriteRequest, unavailable};
+use crate::write::prepare::{Prepared, ToSend, WriteRequest, not_acknowledged, unavailable};
+use crate::write::recovery::Interrupted;
 
 /// How long a write may wait for those before it.
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
@@ -57,32 +58,71 @@ pub struct Accepted {
     pub missed_shards: Vec<ShardId>,
 }
 
+/// Why a write was not accepted.
+enum NotAccepted {
+    /// There is nothing more to do about it.
+    Refused(ApiError),
+    /// Nodes may differ: it must be sent again before any other write of the index.
+    Interrupted(ApiError, Box<Interrupted>),
+}
+
+impl From<ApiError> for NotAccepted {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 impl Cluster {
     /// Carries a write out up to its acknowledgement.
     pub async fn submit(self: &Arc<Self>, uid: &str, request: WriteRequest) -> Result<Accepted, ApiError> {
         let (cluster, uid) = (Arc::clone(self), uid.to_owned());
-        let carried_out = async move { cluster.carry_out(&uid, request).await };
-        let writing = self.tasks.spawn_on(carried_out, &self.runtime);
-        writing.await.unwrap_or_else(|_| Err(ApiError::internal("the write was interrupted; send it again")))
+        let (answer, answered) = oneshot::channel();
+        let turn = async move { cluster.take_turn(&uid, request, answer).await };
+        self.tasks.spawn_on(turn, &self.runtime);
+        answered.await.unwrap_or_else(|_| Err(ApiError::internal("the write was interrupted; send it again")))
     }
 
-    async fn carry_out(&self, uid: &str, request: WriteRequest) -> Result<Accepted, ApiError> {
+    /// Waits for the queue and carries a write out. One that only a part of the nodes took is answered, and then
+    /// sent again with the queue still held.
+    async fn take_turn(
+        &self,
+        uid: &str,
+        request: WriteRequest,
+        answer: oneshot::Sender<Result<Accepted, ApiError>>,
+    ) {
         let index = self.handle(uid);
-        let mut pending = tokio::time::timeout(QUEUE_WAIT, index.queue.lock())
-            .await
-            .map_err(|_| unavailable(&format!("index `{uid}` is busy with earlier writes")))?;
+        let mut pending = match index.turn(QUEUE_WAIT).await {
+            Ok(pending) => pending,
+            Err(reason) => return reply(answer, Err(unavailable(&reason))),
+        };
+        match self.carry_out(&index, &mut pending, request).await {
+            Ok(accepted) => reply(answer, Ok(accepted)),
+            Err(NotAccepted::Refused(error)) => reply(answer, Err(error)),
+            Err(NotAccepted::Interrupted(error, write)) => {
+                // First, so that whoever reads the answer finds the queue closed.
+                index.interrupt(write.to_string());
+                reply(answer, Err(error));
+                self.send_again(&index, &mut pending, *write).await;
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        index: &Index,
+        pending: &mut PendingWrites,
+        request: WriteRequest,
+    ) -> Result<Accepted, NotAccepted> {
         if matches!(request, WriteRequest::AddDocuments { .. }) {
-            self.wait_for_room(&index, &mut pending).await?;
+            self.wait_for_room(index, pending).await?;
         }
         let (kind, enqueued_at) = (request.kind(), now());
         let view = index.view();
-        match self.prepare(uid, view.as_deref(), &pending, request, &enqueued_at).await? {
+        match self.prepare(&index.uid, view.as_deref(), pending, request, &enqueued_at).await? {
             Prepared::Ended { details, error } => {
-                self.record_ended(uid, kind, enqueued_at, details, error).await
+                Ok(self.record_ended(&index.uid, kind, enqueued_at, details, error).await?)
             }
-            Prepared::Send(write) => {
-                self.record_and_send(&index, &mut pending, kind, enqueued_at, *write).await
-            }
+            Prepared::Send(write) => self.record_and_send(index, pending, kind, enqueued_at, *write).await,
         }
     }
 
@@ -121,7 +161,7 @@ impl Cluster {
         kind: &'static str,
         enqueued_at: String,
         write: ToSend,
-    ) -> Result<Accepted, ApiError> {
+    ) -> Result<Accepted, NotAccepted> {
         let ToSend { operation, details, payload, record } = write;
         let uid = index.uid.as_str();
         let before = index.view();
@@ -129,7 +169,7 @@ impl Cluster {
         let view = match (&before, &record) {
             (Some(view), _) => Arc::clone(view),
             (None, Some(record)) => Arc::new(IndexView::new(record.clone(), Default::default(), None)),
-            (None, None) => return Err(ApiError::internal("a write without an index")),
+            (None, None) => return Err(ApiError::internal("a write without an index").into()),
         };
         let concerned = operation.shards_concerned(view.record.shards, &payload);
         self.check_reachable(&view, &concerned)?;
@@ -173,188 +213,33 @@ impl Cluster {
                 operation: &operation,
                 payload: &payload,
                 targets,
-                try_one_first: operation.touches_settings()
-                    || matches!(operation, Operation::DeleteByFilter { .. }),
+                try_one_first: operation.only_a_node_can_judge(),
             })
             .await;
+        let interrupted = |error, dispatched, decided| {
+            let operation = operation.clone();
+            let write = Interrupted { task_uid, operation, dispatched, decided };
+            NotAccepted::Interrupted(error, Box::new(write))
+        };
         if let Some((status, body)) = &dispatched.rejected
             && dispatched.acknowledged.is_empty()
         {
-            return Err(self.take_back(index, pending, task_uid, before, *status, body).await);
+            let error = self.node_refusal(before.as_deref(), *status, body);
+            let undone =
+                self.take_back(index, pending, task_uid, before.as_deref(), &operation, &error).await;
+            return Err(match undone {
+                Ok(()) => error.into(),
+                Err(store) => interrupted(store_error(store), dispatched, false),
+            });
         }
-        let acknowledged = self.acknowledge(index, pending, task_uid, &dispatched, &view, &concerned).await;
-        if acknowledged.is_err() && before.is_none() {
-            self.undo_creation(index, &dispatched).await;
+        let judgement = dispatched.judge(&view, &concerned, self.config.min_write_acks);
+        if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
+            return Err(interrupted(error, dispatched, judgement.decided));
         }
-        let missed = acknowledged?;
-        Ok(accepted(task_uid, uid, kind, enqueued_at, missed))
-    }
-
-    /// Records the outcome of a dispatch: who has it, who became stale, and whether that is enough.
-    pub(crate) async fn acknowledge(
-        &self,
-        index: &Index,
-        pending: &mut PendingWrites,
-        task_uid: u64,
-        dispatched: &Dispatched,
-        view: &IndexView,
-        concerned: &[ShardId],
-    ) -> Result<Vec<ShardId>, ApiError> {
-        let (stale, unconfirmed) = dispatched.judge(view, concerned, self.config.min_write_acks);
-        if !unconfirmed.is_empty() {
-            let reasons: Vec<&str> = dispatched.missed.values().map(String::as_str).collect();
-            let error = unavailable(&reasons.join("; "));
-            self.store.set_replica_states(stale.clone()).await.map_err(store_error)?;
-            self.store.abandon_intent(task_uid, failed_outcome(&error)).await.map_err(store_error)?;
-            pending.finished(&[task_uid]);
-            self.note_stale(index, &stale);
-            return Err(error);
+        if !judgement.confirmed {
+            return Err(not_acknowledged(task_uid, &dispatched.reasons()).into());
         }
-        let acknowledgement = Acknowledgement {
-            task_uid,
-            node_tasks: dispatched.node_tasks.clone(),
-            replica_changes: stale.clone(),
-            index_changes: Vec::new(),
-        };
-        self.store.acknowledged(acknowledgement).await.map_err(store_error)?;
-        self.note_stale(index, &stale);
-        // The follower finds unfinished tasks in the store as well, so a full channel only costs a little time.
-        if self.acknowledged.try_send(task_uid).is_err() {
-            tracing::debug!(task_uid, "the follower is behind");
-        }
-        let mut missed: Vec<ShardId> = stale.iter().map(|status| status.key.shard).collect();
-        missed.sort_unstable();
-        missed.dedup();
-        Ok(missed)
-    }
-
-    /// A node found the request itself wrong: nothing was done anywhere, so nothing is left of it.
-    async fn take_back(
-        &self,
-        index: &Index,
-        pending: &mut PendingWrites,
-        task_uid: u64,
-        before: Option<Arc<IndexView>>,
-        status: http::StatusCode,
-        body: &[u8],
-    ) -> ApiError {
-        let _recording = index.recording.lock().await;
-        let record =
-            before.as_ref().map(|view| with_committed_settings(view.record.clone(), index.view().as_deref()));
-        let undo = match &record {
-            Some(record) => IndexChange::Put(Box::new(record.clone())),
-            None => IndexChange::Delete(index.uid.clone()),
-        };
-        let error = self.node_refusal(before.as_deref(), status, body);
-        pending.finished(&[task_uid]);
-        if let Some(view) = index.view() {
-            settle_settings(&view);
-        }
-        index.set_view(record.map(|record| {
-            let exceptions = before.as_ref().map(|view| view.exceptions.clone()).unwrap_or_default();
-            IndexView::new(record, exceptions, before.as_deref())
-        }));
-        let undone = async {
-            self.store.change_indexes(vec![undo]).await?;
-            self.store.abandon_intent(task_uid, failed_outcome(&error)).await?;
-            self.store.delete_tasks(vec![task_uid]).await
-        };
-        if let Err(store) = undone.await {
-            return store_error(store);
-        }
-        error
-    }
-
-    /// An index that came into being on some nodes only, in a write that was refused: nothing is left of it.
-    async fn undo_creation(&self, index: &Index, dispatched: &Dispatched) {
-        let _recording = index.recording.lock().await;
-        index.set_view(None);
-        if let Err(error) = self.store.delete_index(&index.uid).await {
-            tracing::error!(%error, index = %index.uid, "cannot forget an index that was not created");
-        }
-        let targets = dispatched.acknowledged.iter().map(|node| (node.clone(), Vec::new())).collect();
-        let operation = Operation::DeleteIndex;
-        let payload = Payload::None;
-        let deletion = Dispatch {
-            uid: &index.uid,
-            shards: 1,
-            operation: &operation,
-            payload: &payload,
-            targets,
-            try_one_first: false,
-        };
-        let undone = self.dispatch(&deletion).await;
-        if !undone.missed.is_empty() {
-            tracing::warn!(index = %index.uid, nodes = ?undone.missed, "remains of an index stay on nodes");
-        }
-    }
-
-    /// Publishes replicas that became stale and wakes whoever repairs them.
-    pub(crate) fn note_stale(&self, index: &Index, stale: &[ReplicaStatus]) {
-        if stale.is_empty() {
-            return;
-        }
-        for status in stale {
-            tracing::warn!(
-                index = %status.key.index_uid, shard = status.key.shard.0, node = %status.key.node,
-                reason = %status.reason, "replica is stale"
-            );
-        }
-        index.update(|view| {
-            let mut exceptions = view.exceptions.clone();
-            exceptions.extend(
-                stale.iter().map(|status| ((status.key.shard, status.key.node.clone()), status.state)),
-            );
-            IndexView::new(view.record.clone(), exceptions, Some(view))
-        });
-        self.repair_wanted.notify_one();
-    }
-
-    /// Refuses a write that could not be acknowledged anyway, before anything is recorded.
-    fn check_reachable(&self, view: &IndexView, concerned: &[ShardId]) -> Result<(), ApiError> {
-        let reachable = |shard: &ShardId| {
-            let nodes =
-                view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
-            let active = nodes.iter().filter(|node| view.replica_state(*shard, node) == ReplicaState::Active);
-            let up = active.filter(|node| self.fleet.get(node).is_some_and(|node| node.health().is_up()));
-            up.count() >= self.config.min_write_acks.max(1)
-        };
-        let lost: Vec<String> =
-            concerned.iter().filter(|shard| !reachable(shard)).map(|shard| shard.0.to_string()).collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let down: Vec<String> = self
-            .fleet
-            .iter()
-            .filter(|node| !node.health().is_up())
-            .map(|node| node.id().to_string())
-            .collect();
-        Err(unavailable(&format!(
-            "too few active replicas of shards {} can be reached (nodes down: {})",
-            lost.join(","),
-            down.join(", ")
-        )))
-    }
-
-    /// The nodes a write goes to, each with the shards it holds.
-    pub(crate) fn targets(
-        &self,
-        view: &IndexView,
-        operation: &Operation,
-        concerned: &[ShardId],
-    ) -> Vec<(String, Vec<ShardId>)> {
-        let narrow = matches!(
-            operation,
-            Operation::AddDocuments { create: None, .. } | Operation::DeleteDocuments { .. }
-        );
-        (view.nodes().into_iter())
-            .map(|node| {
-                let shards = view.shards_on(&node);
-                (node, shards)
-            })
-            .filter(|(_, shards)| !narrow || shards.iter().any(|shard| concerned.contains(shard)))
-            .collect()
+        Ok(accepted(task_uid, uid, kind, enqueued_at, judgement.missed_shards()))
     }
 
     /// Waits until the outcomes of earlier writes are known or applied, so that positions can be told.
@@ -375,6 +260,11 @@ impl Cluster {
     }
 }
 
+fn reply(answer: oneshot::Sender<Result<Accepted, ApiError>>, outcome: Result<Accepted, ApiError>) {
+    // A client that went away does not need its answer.
+    let _ = answer.send(outcome);
+}
+
 fn accepted(
     task_uid: u64,
     uid: &str,
@@ -384,38 +274,6 @@ fn accepted(
 ) -> Accepted {
     let summary = TaskSummary { task_uid, index_uid: uid.to_owned(), status: "enqueued", kind, enqueued_at };
     Accepted { summary, missed_shards }
-}
-
-/// How a task that came to nothing ends.
-pub fn failed_outcome(error: &ApiError) -> TaskOutcome {
-    TaskOutcome {
-        status: TaskStatus::Failed,
-        error: serde_json::to_value(error.body()).ok(),
-        details: None,
-        canceled_by: None,
-        started_at: None,
-        finished_at: now(),
-    }
-}
-
-/// The record with the settings that were committed while the write was being prepared.
-fn with_committed_settings(record: IndexRecord, current: Option<&IndexView>) -> IndexRecord {
-    match current {
-        None => record,
-        Some(current) => IndexRecord {
-            settings: current.record.settings.clone(),
-            settings_hash: current.record.settings_hash.clone(),
-            settings_version: current.record.settings_version,
-            ..record
-        },
-    }
-}
-
-/// One settings change less is on its way.
-pub fn settle_settings(view: &IndexView) {
-    let less = |count: usize| count.checked_sub(1);
-    // An error means that the count is zero already: after a restart nobody counts what was sent before.
-    let _ = view.settings_in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
 }
 
 fn index_change(before: Option<&IndexView>, record: Option<&IndexRecord>, uid: &str) -> IndexChange {
@@ -438,32 +296,15 @@ fn index_change(before: Option<&IndexView>, record: Option<&IndexRecord>, uid: &
 }
 
 /// Remembers what a write does to positions until it is applied.
-pub fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operation, payload: &Payload) {
+fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operation, payload: &Payload) {
     match (operation, payload) {
         (Operation::AddDocuments { .. }, Payload::Batch(batch)) => {
             pending.placed(task_uid, batch.positions())
         }
-        (Operation::AddDocuments { .. }, Payload::Stored(_)) => pending.unknown.push(task_uid),
         (Operation::DeleteDocuments { ids, .. }, _) => {
             pending.deleted(task_uid, ids.iter().map(String::as_str))
         }
         (Operation::ClearDocuments | Operation::DeleteIndex, _) => pending.cleared(task_uid),
         _ => {}
-    }
-}
-
-/// The error that a node answered with. One without a body (a route or a verb it does not have) has no code.
-pub fn parse_refusal(status: http::StatusCode, body: &[u8]) -> ApiError {
-    if body.is_empty() {
-        return ApiError::new(status.as_u16(), "", ErrorType::InvalidRequest, "");
-    }
-    match serde_json::from_slice::<miroir_core::error::ErrorBody>(body) {
-        Ok(error) => ApiError::new(status.as_u16(), error.code, error.kind, error.message),
-        Err(_) => ApiError::new(
-            status.as_u16(),
-            "bad_request",
-            ErrorType::InvalidRequest,
-            String::from_utf8_lossy(body).into_owned(),
-        ),
     }
 }

@@ -138,12 +138,16 @@ pub(crate) async fn a_bad_acknowledgement_changes_nothing(backend: &dyn TestBack
 pub(crate) async fn abandoning_ends_the_task(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
     let uid = store.begin(new_task("movies"), Some(intent(vec![vec![1]]))).await.unwrap();
-    store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+    let deletion = vec![IndexChange::Delete("movies".to_owned())];
+    let unknown = store.abandon_intent(9, outcome(TaskStatus::Failed), deletion.clone()).await;
+    assert_eq!(unknown, Err(StoreError::UnknownTask(9)));
+    assert_eq!(store.indexes().await.unwrap(), vec![index("movies")]);
+
+    store.abandon_intent(uid, outcome(TaskStatus::Failed), deletion).await.unwrap();
     assert_eq!(store.open_intents().await.unwrap(), vec![]);
     assert_eq!(store.intent_payload(uid, None).await.unwrap(), None);
     assert_eq!(store.task(uid).await.unwrap().unwrap().status, TaskStatus::Failed);
-    let unknown = store.abandon_intent(9, outcome(TaskStatus::Failed)).await;
-    assert_eq!(unknown, Err(StoreError::UnknownTask(9)));
+    assert_eq!(store.indexes().await.unwrap(), vec![]);
 }
 
 pub(crate) async fn a_finished_task_has_no_intent(backend: &dyn TestBackend) {

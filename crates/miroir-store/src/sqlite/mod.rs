@@ -153,12 +153,17 @@ impl Store for SqliteStore {
         self.read(move |connection| intents::payload_after(connection, uid, after_seq)).await
     }
 
-    async fn abandon_intent(&self, uid: TaskUid, outcome: TaskOutcome) -> Result<(), StoreError> {
+    async fn abandon_intent(
+        &self,
+        uid: TaskUid,
+        outcome: TaskOutcome,
+        index_changes: Vec<IndexChange>,
+    ) -> Result<(), StoreError> {
         self.writer
             .write(move |connection| {
                 intents::clear(connection, uid)?;
                 tasks::finish(connection, uid, &outcome)?;
-                Ok(())
+                indexes::change(connection, &index_changes)
             })
             .await
     }

@@ -111,18 +111,19 @@ async fn a_write_to_a_file_that_became_read_only_is_said() {
     assert_eq!(refused, Err(StoreError::ReadOnly { path: file.path() }));
 }
 
+/// A file that nobody may write, not even root, who may ignore permissions.
+const READ_ONLY_FILE: &str = "/sys/devices/system/cpu/online";
+
 #[test]
-fn a_read_only_file_is_refused() {
-    let file = OneFile::new();
-    drop(SqliteStore::open(&file.path()).unwrap());
-    let mut permissions = std::fs::metadata(file.path()).unwrap().permissions();
-    permissions.set_readonly(true);
-    std::fs::set_permissions(file.path(), permissions).unwrap();
-    if OpenOptions::new().write(true).open(file.path()).is_ok() {
-        return; // root may write anything: nothing to see here
-    }
-    let refused = SqliteStore::open(&file.path()).err();
-    assert_eq!(refused, Some(StoreError::ReadOnly { path: file.path() }));
+fn a_file_that_cannot_be_written_is_refused() {
+    let path = PathBuf::from(READ_ONLY_FILE);
+    assert!(std::fs::read(&path).is_ok(), "{READ_ONLY_FILE} must be there, or this tests something else");
+    // The file itself, and before it the lock next to it.
+    let refused = schema::open_writer(&path).err().map(|failure| failure.at(&path));
+    assert_eq!(refused, Some(StoreError::ReadOnly { path: path.clone() }));
+    let refused = SqliteStore::open(&path).err().unwrap();
+    assert_eq!(refused, StoreError::ReadOnly { path });
+    assert!(refused.to_string().ends_with("let the user Miroir runs as write that file and its directory"));
 }
 
 #[test]
@@ -200,7 +201,7 @@ async fn a_large_payload_is_never_in_memory_as_a_whole() {
     // Other tests of this process may grow it as well, but not by as much as the payload.
     assert!(grown < 120 << 20, "memory grew by {} MiB", grown >> 20);
 
-    store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+    store.abandon_intent(uid, outcome(TaskStatus::Failed), vec![]).await.unwrap();
     let size = std::fs::metadata(file.path()).unwrap().len();
     let again = (0..800_u32).map(|_| Ok(Bytes::from(vec![1; 128 << 10])));
     let intent = Intent { operation: json!({}), payload: Box::new(again), index_changes: vec![] };
@@ -223,7 +224,7 @@ async fn victim() {
             let uid = store.begin(new_task("a"), Some(intent(chunks))).await.unwrap();
             println!("begun {uid}");
             if uid % 2 == 0 {
-                store.abandon_intent(uid, outcome(TaskStatus::Failed)).await.unwrap();
+                store.abandon_intent(uid, outcome(TaskStatus::Failed), vec![]).await.unwrap();
                 println!("abandoned {uid}");
             }
         }

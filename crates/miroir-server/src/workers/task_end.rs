@@ -1,0 +1,344 @@
+//! The end of a task, once its node tasks have ended: replicas are compared, settings committed, the outcome recorded.
+//!
+//! A task succeeds once every readable replica has applied it, so that "succeeded" means visible (G2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_core::replica::ReplicaState;
+use miroir_core::shard::ShardId;
+use miroir_node::NodeTaskStatus;
+use miroir_store::{ReplicaKey, ReplicaStatus, TaskOutcome, TaskStatus};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::follower::Followed;
+use crate::backoff::Backoff;
+use crate::clock::now;
+use crate::cluster::Cluster;
+use crate::index::IndexView;
+use crate::write::settle_settings;
+
+/// Pauses before it is tried again to end a task that could not be ended.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How far the end of a task has come.
+pub(super) struct TaskEnd {
+    /// The settings change has been counted as done, which must not happen twice.
+    settled: bool,
+    /// It could not be ended; it is not tried again before this moment.
+    not_before: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Default for TaskEnd {
+    fn default() -> Self {
+        Self { settled: false, not_before: None, backoff: Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE) }
+    }
+}
+
+impl TaskEnd {
+    fn is_due(&self) -> bool {
+        self.not_before.is_none_or(|moment| moment <= Instant::now())
+    }
+
+    /// Takes note that the task could not be ended; true when the log should say so.
+    fn put_off(&mut self) -> bool {
+        self.not_before = Some(Instant::now() + self.backoff.fail());
+        self.backoff.is_worth_telling()
+    }
+}
+
+/// Ends the tasks whose node tasks have all ended; true when there were any. One that cannot be ended, because
+/// the store is full for example, is left for later and holds up no other.
+pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) -> bool {
+    let complete: Vec<u64> = followed
+        .iter()
+        .filter(|(_, task)| task.outstanding().next().is_none() && task.end.is_due())
+        .map(|(uid, _)| *uid)
+        .collect();
+    let mut ended = false;
+    for uid in complete {
+        let Some(mut task) = followed.remove(&uid) else { continue };
+        match end_task(cluster, &mut task).await {
+            Ok(()) => ended = true,
+            Err(error) => {
+                let is_worth_telling = task.end.put_off();
+                if is_worth_telling {
+                    tracing::error!(task = uid, error, "cannot end a task yet; it is tried again");
+                }
+                followed.insert(uid, task);
+            }
+        }
+    }
+    if ended {
+        cluster.task_finished.notify_waiters();
+    }
+    ended
+}
+
+async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> {
+    let uid = task.record.index_uid.clone().unwrap_or_default();
+    let handle = cluster.handle(&uid);
+    let view = handle.view();
+    let failures = failures(task);
+    let nodes: BTreeSet<&str> = task.record.node_tasks.iter().map(|task| task.node.as_str()).collect();
+    let succeeded: BTreeSet<&str> = nodes
+        .iter()
+        .copied()
+        .filter(|node| !failures.contains_key(*node) && !task.lost.contains_key(*node))
+        .collect();
+
+    let mut error = None;
+    if let Some(view) = &view {
+        let (stale, failed_everywhere) = compare_replicas(view, task, &failures, &succeeded);
+        if failed_everywhere {
+            error = failures.values().next().cloned();
+        }
+        if !stale.is_empty() {
+            cluster.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
+            cluster.note_stale(&handle, &stale);
+        }
+        let kind = task.record.kind.as_str();
+        let is_new = view.record.settings_version == 0;
+        let changes_settings = kind == "settingsUpdate";
+        if error.is_none() && (changes_settings || is_new) && !task.end.settled {
+            cluster.commit_settings(&handle, &succeeded).await?;
+        }
+        if changes_settings && !task.end.settled {
+            if error.is_some() {
+                cluster.forget_settings_change(&handle).await.map_err(|error| error.to_string())?;
+            }
+            // Before the task is seen to have ended, and once: recording the end below may fail.
+            settle_settings(view);
+            task.end.settled = true;
+        }
+    } else if succeeded.is_empty() {
+        error = failures.values().next().cloned();
+    }
+    let outcome = outcome(cluster, task, &view, error);
+    cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
+    handle.task_ended(task.record.uid);
+    Ok(())
+}
+
+/// Nodes on which a part of the task failed for a reason that matters, with Meilisearch's error.
+fn failures(task: &Followed) -> BTreeMap<String, Value> {
+    let mut failures = BTreeMap::new();
+    for ((node, _), state) in &task.states {
+        if state.status == NodeTaskStatus::Succeeded {
+            continue;
+        }
+        let error =
+            state.error.clone().unwrap_or_else(|| json!({ "message": "the task was canceled on the node" }));
+        let code = error.get("code").and_then(Value::as_str).unwrap_or_default().to_owned();
+        // Sent twice, around a crash: the first one did it.
+        let done_before = match task.record.kind.as_str() {
+            "indexDeletion" => code == "index_not_found",
+            _ => code == "index_already_exists",
+        };
+        if !done_before {
+            failures.insert(node.clone(), error);
+        }
+    }
+    failures
+}
+
+/// Replicas that differ from others which took the write, and whether some shard has none that took it.
+fn compare_replicas(
+    view: &IndexView,
+    task: &Followed,
+    failures: &BTreeMap<String, Value>,
+    succeeded: &BTreeSet<&str>,
+) -> (Vec<ReplicaStatus>, bool) {
+    let mut stale = Vec::new();
+    let mut failed_everywhere = false;
+    for (shard, nodes) in view.shards() {
+        let active: Vec<&String> =
+            nodes.iter().filter(|node| view.replica_state(shard, node).is_readable()).collect();
+        let concerned = |node: &&&String| task.record.node_tasks.iter().any(|task| task.node == ***node);
+        let took = active.iter().filter(|node| succeeded.contains(node.as_str())).count();
+        let bad: Vec<&&String> =
+            active.iter().filter(concerned).filter(|node| !succeeded.contains(node.as_str())).collect();
+        if bad.is_empty() {
+            continue;
+        }
+        if took == 0 {
+            failed_everywhere |= bad.iter().any(|node| failures.contains_key(node.as_str()));
+            continue;
+        }
+        stale.extend(bad.into_iter().map(|node| stale_replica(view, shard, node, task, failures)));
+    }
+    (stale, failed_everywhere)
+}
+
+fn stale_replica(
+    view: &IndexView,
+    shard: ShardId,
+    node: &str,
+    task: &Followed,
+    failures: &BTreeMap<String, Value>,
+) -> ReplicaStatus {
+    let reason = match (failures.get(node), task.lost.get(node)) {
+        (Some(error), _) => {
+            error.get("message").and_then(Value::as_str).unwrap_or("a write failed").to_owned()
+        }
+        (None, Some(reason)) => reason.clone(),
+        (None, None) => "a write was lost".to_owned(),
+    };
+    ReplicaStatus {
+        key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
+        state: ReplicaState::Stale,
+        reason,
+    }
+}
+
+fn outcome(
+    cluster: &Cluster,
+    task: &Followed,
+    view: &Option<Arc<IndexView>>,
+    error: Option<Value>,
+) -> TaskOutcome {
+    let started = task.states.values().filter_map(|state| state.started_at.clone()).min();
+    let finished = task.states.values().filter_map(|state| state.finished_at.clone()).max();
+    let error = error.map(|error| cluster.visible_error(view.as_deref(), error));
+    TaskOutcome {
+        status: if error.is_some() { TaskStatus::Failed } else { TaskStatus::Succeeded },
+        details: Some(details(cluster, task, error.is_some())),
+        error,
+        canceled_by: None,
+        started_at: started.or_else(|| task.record.started_at.clone()),
+        finished_at: finished.unwrap_or_else(now),
+    }
+}
+
+/// Fills in the counts that are only known at the end. Copies of a document count once.
+fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
+    let mut details = task.record.details.clone();
+    let Some(fields) = details.as_object_mut() else { return details };
+    let sum = |name: &str| -> u64 {
+        let counts = task.states.values().filter_map(|state| state.details.as_ref()?.get(name)?.as_u64());
+        counts.sum()
+    };
+    if fields.contains_key("deletedDocuments") {
+        let deleted = sum("deletedDocuments");
+        let copies = cluster.copies().max(1) as u64;
+        let counted = if failed { 0 } else { (deleted + copies / 2) / copies };
+        fields.insert("deletedDocuments".to_owned(), json!(counted));
+    }
+    if fields.contains_key("indexedDocuments") {
+        let indexed = if failed {
+            0
+        } else {
+            fields
+                .remove("distinctDocuments")
+                .and_then(|count| count.as_u64())
+                .unwrap_or_else(|| sum("indexedDocuments"))
+        };
+        fields.insert("indexedDocuments".to_owned(), json!(indexed));
+    }
+    details
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use miroir_node::{Fleet, NodeTaskState};
+    use miroir_store::{IndexRecord, NewTask, NodeTask, SqliteStore, TaskRecord};
+
+    use super::*;
+    use crate::config::{Config, UnavailableShardPolicy};
+
+    fn cluster(directory: &std::path::Path) -> Cluster {
+        let store_path = directory.join("miroir.db");
+        let store = Arc::new(SqliteStore::open(&store_path).unwrap());
+        let config = Config {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            master_key: None,
+            node_master_key: None,
+            admin_api_key: None,
+            default_shards: 1,
+            replication_factor: 1,
+            min_write_acks: 1,
+            nodes: Vec::new(),
+            store_path,
+            node_timeout: Duration::from_secs(1),
+            unavailable_shard_policy: UnavailableShardPolicy::Partial,
+            max_body_bytes: 0,
+            shutdown_grace: Duration::from_secs(1),
+        };
+        let fleet = Fleet::new([("a", 0, "http://127.0.0.1:9")], None).unwrap();
+        let (acknowledged, _) = tokio::sync::mpsc::channel(1);
+        Cluster::new(config, store, fleet, Default::default(), acknowledged)
+    }
+
+    /// A settings change that has failed on the only node.
+    fn failed(mut record: TaskRecord) -> Followed {
+        record.node_tasks = vec![NodeTask { node: "a".to_owned(), task_uid: 1 }];
+        let state = NodeTaskState {
+            uid: 1,
+            status: NodeTaskStatus::Failed,
+            details: None,
+            error: None,
+            started_at: None,
+            finished_at: None,
+        };
+        let mut task = Followed::new(record);
+        task.states.insert(("a".to_owned(), 1), state);
+        task
+    }
+
+    #[tokio::test]
+    async fn a_task_that_cannot_be_ended_waits_and_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = cluster(directory.path());
+        let record = IndexRecord {
+            uid: "movies".to_owned(),
+            primary_key: None,
+            shards: 1,
+            created_at: now(),
+            updated_at: now(),
+            next_position: 0,
+            settings: Value::Null,
+            overlay: Value::Null,
+            settings_version: 1,
+            settings_hash: String::new(),
+            placement: vec![vec!["a".to_owned()]],
+            placement_epoch: 0,
+            disordered: Vec::new(),
+        };
+        let view = IndexView::new(record, Default::default(), None);
+        let in_flight = Arc::clone(&view.settings_in_flight);
+        // These two, and two that were sent after them.
+        in_flight.store(4, Ordering::Release);
+        cluster.handle("movies").set_view(Some(view));
+        let task = NewTask {
+            index_uid: Some("movies".to_owned()),
+            kind: "settingsUpdate".to_owned(),
+            details: json!({}),
+            enqueued_at: now(),
+            outcome: None,
+        };
+        let first = cluster.store.begin(task.clone(), None).await.unwrap();
+        let known = cluster.store.begin(task, None).await.unwrap();
+        let known = cluster.store.task(known).await.unwrap().unwrap();
+        // The store does not know the one that comes first, so it cannot be ended.
+        let unknown = TaskRecord { uid: known.uid + 1, ..known.clone() };
+        let mut followed = BTreeMap::from([(first, failed(unknown)), (known.uid, failed(known.clone()))]);
+
+        assert!(end_tasks(&cluster, &mut followed).await);
+        assert_eq!(followed.keys().copied().collect::<Vec<_>>(), [first]);
+        assert_eq!(cluster.store.task(known.uid).await.unwrap().unwrap().status, TaskStatus::Failed);
+        assert_eq!(in_flight.load(Ordering::Acquire), 2);
+        let put_off = followed[&first].end.not_before;
+        assert!(!followed[&first].end.is_due(), "it is not tried again at once");
+
+        followed.get_mut(&first).unwrap().end.not_before = None;
+        assert!(!end_tasks(&cluster, &mut followed).await);
+        assert_eq!(in_flight.load(Ordering::Acquire), 2, "counted down once");
+        assert!(followed[&first].end.not_before > put_off, "it is put off once more");
+    }
+}

@@ -1,0 +1,151 @@
+//! What a dispatch came to: acknowledged, taken back as if it had never been, or left open to be sent again.
+
+use std::sync::atomic::Ordering;
+
+use miroir_core::error::{ApiError, ErrorType};
+use miroir_store::{
+    Acknowledgement, IndexChange, IndexRecord, ReplicaStatus, StoreError, TaskOutcome, TaskStatus,
+};
+
+use crate::clock::now;
+use crate::cluster::Cluster;
+use crate::index::{Index, IndexView};
+use crate::store_error;
+use crate::write::dispatch::{Dispatched, Judgement};
+use crate::write::operation::Operation;
+use crate::write::positions::PendingWrites;
+use crate::write::prepare::not_acknowledged;
+
+impl Cluster {
+    /// Records what a dispatch came to. After an error the intent is still open: nodes may differ, and the write
+    /// must be sent again before any other write of the index.
+    pub(crate) async fn acknowledge(
+        &self,
+        index: &Index,
+        task_uid: u64,
+        dispatched: &Dispatched,
+        judgement: &Judgement,
+    ) -> Result<(), ApiError> {
+        let stale = judgement.stale.clone();
+        if !judgement.decided {
+            self.store.set_replica_states(stale).await.map_err(store_error)?;
+            self.note_stale(index, &judgement.stale);
+            return Err(not_acknowledged(task_uid, &dispatched.reasons()));
+        }
+        let acknowledgement = Acknowledgement {
+            task_uid,
+            node_tasks: dispatched.node_tasks.clone(),
+            replica_changes: stale,
+            index_changes: Vec::new(),
+        };
+        self.store.acknowledged(acknowledgement).await.map_err(store_error)?;
+        self.note_stale(index, &judgement.stale);
+        // The follower finds unfinished tasks in the store as well, so a full channel only costs a little time.
+        if self.acknowledged.try_send(task_uid).is_err() {
+            tracing::debug!(task_uid, "the follower is behind");
+        }
+        Ok(())
+    }
+
+    /// A node found the request itself wrong: nothing was done anywhere, so nothing is left of it. After an error
+    /// the intent is still open.
+    pub(super) async fn take_back(
+        &self,
+        index: &Index,
+        pending: &mut PendingWrites,
+        task_uid: u64,
+        before: Option<&IndexView>,
+        operation: &Operation,
+        error: &ApiError,
+    ) -> Result<(), StoreError> {
+        let _recording = index.recording.lock().await;
+        let current = index.view();
+        let record = before.map(|view| with_committed_settings(view.record.clone(), current.as_deref()));
+        let undo = match &record {
+            Some(record) => IndexChange::Put(Box::new(record.clone())),
+            None => IndexChange::Delete(index.uid.clone()),
+        };
+        self.store.abandon_intent(task_uid, failed_outcome(error), vec![undo]).await?;
+        if let Err(error) = self.store.delete_tasks(vec![task_uid]).await {
+            tracing::warn!(task_uid, %error, "the task of a refused request stays");
+        }
+        pending.finished(&[task_uid]);
+        if let (Operation::ChangeSettings { .. }, Some(view)) = (operation, &current) {
+            settle_settings(view);
+        }
+        index.set_view(record.map(|record| {
+            let exceptions = current.as_deref().or(before).map(|view| view.exceptions.clone());
+            IndexView::new(record, exceptions.unwrap_or_default(), before)
+        }));
+        Ok(())
+    }
+
+    /// Publishes replicas that became stale and wakes whoever repairs them.
+    pub(crate) fn note_stale(&self, index: &Index, stale: &[ReplicaStatus]) {
+        if stale.is_empty() {
+            return;
+        }
+        for status in stale {
+            tracing::warn!(
+                index = %status.key.index_uid, shard = status.key.shard.0, node = %status.key.node,
+                reason = %status.reason, "replica is stale"
+            );
+        }
+        index.update(|view| {
+            let mut exceptions = view.exceptions.clone();
+            exceptions.extend(
+                stale.iter().map(|status| ((status.key.shard, status.key.node.clone()), status.state)),
+            );
+            IndexView::new(view.record.clone(), exceptions, Some(view))
+        });
+        self.repair_wanted.notify_one();
+    }
+}
+
+/// How a task that came to nothing ends.
+pub fn failed_outcome(error: &ApiError) -> TaskOutcome {
+    TaskOutcome {
+        status: TaskStatus::Failed,
+        error: serde_json::to_value(error.body()).ok(),
+        details: None,
+        canceled_by: None,
+        started_at: None,
+        finished_at: now(),
+    }
+}
+
+/// The record with the settings that were committed while the write was being prepared.
+pub(super) fn with_committed_settings(record: IndexRecord, current: Option<&IndexView>) -> IndexRecord {
+    match current {
+        None => record,
+        Some(current) => IndexRecord {
+            settings: current.record.settings.clone(),
+            settings_hash: current.record.settings_hash.clone(),
+            settings_version: current.record.settings_version,
+            ..record
+        },
+    }
+}
+
+/// One settings change less is on its way.
+pub fn settle_settings(view: &IndexView) {
+    let less = |count: usize| count.checked_sub(1);
+    // An error means that the count is zero already: after a restart nobody counts what was sent before.
+    let _ = view.settings_in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+}
+
+/// The error that a node answered with. One without a body (a route or a verb it does not have) has no code.
+pub fn parse_refusal(status: http::StatusCode, body: &[u8]) -> ApiError {
+    if body.is_empty() {
+        return ApiError::new(status.as_u16(), "", ErrorType::InvalidRequest, "");
+    }
+    match serde_json::from_slice::<miroir_core::error::ErrorBody>(body) {
+        Ok(error) => ApiError::new(status.as_u16(), error.code, error.kind, error.message),
+        Err(_) => ApiError::new(
+            status.as_u16(),
+            "bad_request",
+            ErrorType::InvalidRequest,
+            String::from_utf8_lossy(body).into_owned(),
+        ),
+    }
+}
