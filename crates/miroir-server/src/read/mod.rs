@@ -1,6 +1,7 @@
 //! The read path: one file per thing that can be read, and `gather`, which asks a cover of nodes for all of them.
 
 mod browse;
+mod frequency;
 mod gather;
 mod search;
 mod spelling;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
-use miroir_core::search::{MergeError, PlanError, SearchPlan, body_from_query_string};
+use miroir_core::search::{FrequencySearch, MergeError, PlanError, SearchPlan, body_from_query_string};
 use miroir_node::Call;
 
 use crate::cluster::Cluster;
@@ -47,14 +47,21 @@ impl Cluster {
         }
         let path = format!("/indexes/{}/search", encode(uid));
         let limit = self.config.node_timeout;
+        let by_frequency = FrequencySearch::new(&plan, &index.search);
         let gathered = self
             .gather(&index, |ask| {
                 let bodies =
                     if ask.alone { vec![plan.body_alone(ask.filter)] } else { plan.bodies(ask.filter) };
-                bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
+                let counting = by_frequency.as_ref().filter(|_| !ask.alone);
+                let counting =
+                    counting.map(|search| Call::post("/multi-search", search.counting_body(uid), limit));
+                bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
             })
             .await?;
-        let answers = gathered.bodies(self, &index)?;
+        let mut answers = gathered.bodies(self, &index)?;
+        if let Some(search) = by_frequency.as_ref().filter(|_| !gathered.alone) {
+            self.settle_word_order(&index, search, &gathered.parts, &mut answers).await;
+        }
         let merged = match answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
             _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
