@@ -25,8 +25,8 @@ use super::settings::SearchSettings;
 use crate::cover::CoverPart;
 use crate::hidden::{SHARD_FIELD, decode};
 
-/// Levels a node is asked for at most. Words with equal counts make a level of each choice among them.
-const MAX_LEVELS: usize = 16;
+/// Levels a node is asked for at most: enough for any query of six words.
+const MAX_LEVELS: usize = 31;
 /// What a question for a number of documents leaves out of the client's parameters.
 const NOT_COUNTED_BY: [&str; 8] = [
     "filter",
@@ -84,7 +84,7 @@ impl<'p> FrequencySearch<'p> {
     pub fn learn<'f>(&'f self, parts: &[CoverPart], counts: &[Bytes]) -> Option<AgreedOrder<'f, 'p>> {
         let words = self.words.len();
         let mut sums = vec![0u64; words];
-        let mut orders = Vec::with_capacity(parts.len());
+        let mut own_levels = Vec::with_capacity(parts.len());
         for (part, answer) in parts.iter().zip(counts) {
             let answer: Counts = serde_json::from_slice(answer).ok()?;
             if answer.results.len() != words {
@@ -101,17 +101,17 @@ impl<'p> FrequencySearch<'p> {
                     by_shard.iter().filter(|(shard, _)| is_asked(shard)).map(|(_, count)| count).sum::<u64>();
                 held.push(by_shard.values().sum());
             }
-            orders.push(removal_order(&held));
+            own_levels.push(levels(&removal_order(&held)));
         }
-        let order = removal_order(&sums);
-        let differs: Vec<bool> = orders.iter().map(|own| *own != order).collect();
-        if !differs.contains(&true) {
-            return None;
-        }
-        let is_dead = |word: usize| sums.get(word) == Some(&0);
-        let dead = (0..words).filter(|word| is_dead(*word)).fold(0, |set, word| set | 1 << word);
-        let levels = levels(&order, dead)?;
-        Some(AgreedOrder { search: self, levels, order, differs })
+        let mut levels = levels(&removal_order(&sums));
+        let all_dropped = levels.iter().fold(0, |all, level| all | level);
+        let differs: Vec<bool> = own_levels.iter().map(|own| *own != levels).collect();
+        // Where a word that nothing matches is left, nothing is found.
+        let found_nowhere =
+            (0..words).filter(|word| sums.get(*word) == Some(&0)).fold(0, |set, word| set | 1 << word);
+        levels.retain(|level| found_nowhere & all_dropped & !level == 0);
+        let can_agree = differs.contains(&true) && levels.len() <= MAX_LEVELS;
+        can_agree.then_some(AgreedOrder { search: self, levels, all_dropped, differs })
     }
 }
 
@@ -119,9 +119,10 @@ impl<'p> FrequencySearch<'p> {
 #[derive(Debug)]
 pub struct AgreedOrder<'f, 'p> {
     search: &'f FrequencySearch<'p>,
-    order: Vec<WordSet>,
-    /// What is dropped, by the levels that are asked for.
+    /// What is dropped, level by level, as far as there is anything to be found.
     levels: Vec<WordSet>,
+    /// What is dropped at the last level.
+    all_dropped: WordSet,
     /// Which nodes would have another order.
     differs: Vec<bool>,
 }
@@ -138,7 +139,7 @@ impl AgreedOrder<'_, '_> {
         let mut common = Changes::default();
         common.set("indexUid", json_string(index_uid));
         let mut counting = common.clone();
-        counting.set("q", json_string(&words.without(self.all_dropped())));
+        counting.set("q", json_string(&words.without(self.all_dropped)));
         counting.set("matchingStrategy", "\"all\"");
         let leaves_out_matches = plan.distinct.is_some() || plan.threshold.is_some();
         plan.ask_from_the_first(&mut counting, if leaves_out_matches { plan.reach() } else { 0 });
@@ -163,7 +164,7 @@ impl AgreedOrder<'_, '_> {
         }
         let dropped = std::iter::once(0).chain(self.levels.iter().map(|level| level.count_ones()));
         let answers = std::iter::once(own).chain(levels.iter().map(|level| level.get().as_bytes()));
-        let max_words = self.all_dropped().count_ones() + 1;
+        let max_words = self.all_dropped.count_ones() + 1;
         let answer = Reordered {
             own,
             total: total.get().as_bytes(),
@@ -172,10 +173,6 @@ impl AgreedOrder<'_, '_> {
             reach: self.search.plan.reach(),
         };
         reorder(&answer).ok().map(Bytes::from)
-    }
-
-    fn all_dropped(&self) -> WordSet {
-        self.order.iter().fold(0, |all, group| all | group)
     }
 }
 
@@ -190,22 +187,25 @@ fn removal_order(counts: &[u64]) -> Vec<WordSet> {
     by_count.into_values().skip(1).rev().collect()
 }
 
-/// What is dropped level by level, beyond nothing. Of words with equal counts, one may be dropped without the
-/// other. Where a word nothing matches is left there are no hits. `None` when there are too many levels.
-fn levels(order: &[WordSet], dead: WordSet) -> Option<Vec<WordSet>> {
-    let mut levels = Vec::new();
-    let mut before: WordSet = 0;
-    for group in order {
-        let choices = (1..=*group).filter(|choice| choice & !group == 0);
-        for level in choices.map(|choice| before | choice).filter(|level| dead & !level == 0) {
-            levels.push(level);
-            if levels.len() > MAX_LEVELS {
-                return None;
-            }
-        }
-        before |= group;
-    }
-    Some(levels)
+/// All that Meilisearch drops together, besides nothing, by how many words that is. When a word is dropped, so are
+/// the more frequent ones that follow it in the query; those that come before it may match all the same.
+fn levels(order: &[WordSet]) -> Vec<WordSet> {
+    let droppable = order.iter().fold(0, |all, group| all | group);
+    let is_level = |level: &WordSet| {
+        let mut more_frequent: WordSet = 0;
+        order.iter().all(|group| {
+            let dropped_here = level & group;
+            // The bits above the lowest one dropped are the words after it.
+            let after = if dropped_here == 0 { 0 } else { !0 << dropped_here.trailing_zeros() };
+            let must_be_dropped = more_frequent & after;
+            more_frequent |= group;
+            level & must_be_dropped == must_be_dropped
+        })
+    };
+    let mut levels: Vec<WordSet> =
+        (1..=droppable).filter(|level| level & !droppable == 0).filter(is_level).collect();
+    levels.sort_by_key(|level| level.count_ones());
+    levels
 }
 
 fn multi_search(queries: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
@@ -241,4 +241,150 @@ struct Count {
 struct Levels<'a> {
     #[serde(borrow)]
     results: Vec<&'a RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::hidden::encode_shard;
+    use crate::shard::ShardId;
+
+    fn plan(body: Value) -> SearchPlan {
+        SearchPlan::new(body.to_string().as_bytes(), &SearchSettings::default()).unwrap()
+    }
+
+    fn counts(per_word: &[&[(u16, u64)]]) -> Bytes {
+        let count = |by_shard: &&[(u16, u64)]| {
+            let values: BTreeMap<String, u64> =
+                by_shard.iter().map(|(shard, count)| (encode_shard(ShardId(*shard)), *count)).collect();
+            json!({ "facetDistribution": { SHARD_FIELD: values } })
+        };
+        Bytes::from(json!({ "results": per_word.iter().map(count).collect::<Vec<_>>() }).to_string())
+    }
+
+    fn part(node: usize, shards: &[u16]) -> CoverPart {
+        CoverPart { node, shards: shards.iter().map(|shard| ShardId(*shard)).collect(), whole: true }
+    }
+
+    fn read(body: &[u8]) -> Value {
+        serde_json::from_slice(body).unwrap()
+    }
+
+    #[test]
+    fn the_most_frequent_word_is_dropped_first_and_one_that_nothing_matches_before_it() {
+        assert_eq!(removal_order(&[5, 9, 1]), [0b010, 0b001]);
+        assert_eq!(removal_order(&[5, 0, 9]), [0b010, 0b100]);
+        assert_eq!(removal_order(&[5, 5, 1]), [0b011]);
+        assert_eq!(removal_order(&[7, 7]), [0; 0]);
+        assert_eq!(removal_order(&[0, 0]), [0; 0]);
+    }
+
+    #[test]
+    fn a_frequent_word_may_match_when_a_rarer_one_after_it_is_dropped() {
+        assert_eq!(levels(&[0b001, 0b010]), [0b001, 0b010, 0b011]);
+        assert_eq!(levels(&[0b010, 0b001]), [0b010, 0b011]);
+        assert_eq!(levels(&[0b110]), [0b010, 0b100, 0b110]);
+        assert_eq!(levels(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn every_word_is_counted_alone() {
+        let plan =
+            plan(json!({ "q": "red dune", "matchingStrategy": "frequency", "filter": "a = 1", "page": 2,
+                                "attributesToSearchOn": ["title"], "showRankingScore": true }));
+        let search = FrequencySearch::new(&plan, &SearchSettings::default()).unwrap();
+        let query = |words: &str| {
+            json!({ "q": words, "attributesToSearchOn": ["title"], "offset": 0, "limit": 0, "facets": [SHARD_FIELD],
+                    "indexUid": "books" })
+        };
+        assert_eq!(
+            read(&search.counting_body("books")),
+            json!({ "queries": [query("red "), query("dune")] })
+        );
+    }
+
+    #[test]
+    fn only_nodes_with_another_order_are_asked_again() {
+        let plan =
+            plan(json!({ "q": "red dune", "matchingStrategy": "frequency", "limit": 5, "facets": ["g"] }));
+        let search = FrequencySearch::new(&plan, &SearchSettings::default()).unwrap();
+        let parts = [part(0, &[0, 1]), part(1, &[2])];
+        let same = [counts(&[&[(0, 4), (1, 5)], &[(0, 2)]]), counts(&[&[(2, 3)], &[(2, 1)]])];
+        assert!(search.learn(&parts, &same).is_none());
+
+        // What the second node holds of a shard it is not asked for makes its order, and does not count.
+        let other = [counts(&[&[(0, 4), (1, 5)], &[(0, 2)]]), counts(&[&[(2, 3)], &[(2, 1), (0, 7)]])];
+        let order = search.learn(&parts, &other).unwrap();
+        assert_eq!(order.body(0, "books", None), None);
+        let asked = read(&order.body(1, "books", Some("s = 2")).unwrap());
+        let queries = asked["queries"].as_array().unwrap();
+        assert_eq!(queries.len(), 2);
+        assert_eq!((&queries[0]["matchingStrategy"], &queries[0]["limit"]), (&json!("all"), &json!(0)));
+        assert_eq!(
+            (&queries[0]["facets"], &queries[0]["filter"]),
+            (&json!(["g", SHARD_FIELD]), &json!(["s = 2"]))
+        );
+        assert_eq!(
+            (&queries[1]["matchingStrategy"], &queries[1]["limit"]),
+            (&json!("frequency"), &json!(10))
+        );
+        assert!(queries[1].get("facets").is_none());
+        let texts: Vec<&str> = queries.iter().map(|query| query["q"].as_str().unwrap()).collect();
+        assert!(
+            texts[0].starts_with(" -Z")
+                && texts[1].starts_with('Z')
+                && texts.iter().all(|text| text.ends_with(" dune"))
+        );
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_changes_nothing() {
+        let plan = plan(json!({ "q": "red dune", "matchingStrategy": "frequency" }));
+        let search = FrequencySearch::new(&plan, &SearchSettings::default()).unwrap();
+        let parts = [part(0, &[0]), part(1, &[1])];
+        assert!(search.learn(&parts, &[Bytes::from("<html>"), counts(&[&[], &[]])]).is_none());
+        let order = search
+            .learn(&parts, &[counts(&[&[(0, 4)], &[(0, 2)]]), counts(&[&[(1, 1)], &[(1, 2)]])])
+            .unwrap();
+        assert_eq!(order.reordered(b"{\"hits\":[]}", b"{\"results\":[{}]}"), None);
+    }
+
+    #[test]
+    fn other_searches_are_left_alone() {
+        let is_left = |body: Value| {
+            let plan = plan(body);
+            FrequencySearch::new(&plan, &SearchSettings::default()).is_none()
+        };
+        assert!(is_left(json!({ "q": "red dune" })));
+        assert!(is_left(json!({ "q": "dune", "matchingStrategy": "frequency" })));
+        assert!(is_left(json!({ "q": "red dune", "matchingStrategy": "frequency", "locales": ["deu"] })));
+        assert!(is_left(
+            json!({ "q": "red dune", "matchingStrategy": "frequency", "distinct": "g", "page": 1 })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn levels_are_just_what_can_be_dropped_word_by_word(counts in prop::collection::vec(0u64..5, 1..7)) {
+            let order = removal_order(&counts);
+            // Zero is the most frequent.
+            let frequency = |word: usize| counts[word].wrapping_sub(1);
+            let least = (0..counts.len()).map(frequency).min().unwrap();
+            let is_level = |level: WordSet| {
+                let has = |word: usize| level & (1 << word) != 0;
+                (0..counts.len()).filter(|word| has(*word)).all(|word| {
+                    frequency(word) != least
+                        && (word + 1..counts.len()).all(|after| frequency(after) <= frequency(word) || has(after))
+                })
+            };
+            let mut found = levels(&order);
+            prop_assert!(found.is_sorted_by_key(|level| level.count_ones()));
+            found.sort_unstable();
+            let expected: Vec<WordSet> = (1..1 << counts.len()).filter(|level| is_level(*level)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

@@ -55,10 +55,10 @@ impl QueryWords {
             is_excluded = character == '-' && before.is_whitespace();
             before = character;
         }
-        // A stop word takes its place, and is otherwise no word, unless the query ends with it.
+        // A stop word takes its place, and is otherwise no word, unless the query ends with it or capitals differ.
         let is_stop_word = |place: &Range<usize>| {
-            let word = query.get(place.clone()).unwrap_or_default().to_lowercase();
-            place.end < query.len() && settings.stop_words.contains(&word)
+            let word = query.get(place.clone()).unwrap_or_default();
+            place.end < query.len() && settings.stop_words.contains(word)
         };
         places.retain(|place| !is_stop_word(place));
         (2..=MAX_WORDS).contains(&places.len()).then(|| Self { query: query.to_owned(), places })
@@ -131,7 +131,8 @@ mod tests {
         assert_eq!(words(" Spider-Man, (2002) "), ["Spider ", "Man ", "2002 "]);
         assert_eq!(words("l'été - 3.14"), ["l ", "été ", "3 ", "14"]);
         assert_eq!(words("lord of the rings"), ["lord ", "rings"]);
-        assert_eq!(words("lord of The"), ["lord ", "The"]);
+        assert_eq!(words("lord of the"), ["lord ", "the"]);
+        assert_eq!(words("The Ring"), ["The ", "Ring"]);
     }
 
     #[test]

@@ -168,3 +168,54 @@ fn write_details(out: &mut Vec<u8>, details: &[u8], matching: u32, max: u32) -> 
     writer.end();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn hit(id: u32, matching: u32, max: u32, typos: u32) -> Value {
+        let details = json!({
+            "words": { "order": 0, "matchingWords": matching, "maxMatchingWords": max,
+                       "score": f64::from(matching) / f64::from(max) },
+            "typo": { "order": 1, "typoCount": typos, "maxTypoCount": 1, "score": 1.0 - f64::from(typos) / 2.0 },
+            "_miroir_inserted_at:asc": { "order": 2, "value": format!("!{id}") },
+        });
+        // The words are all there is to the score but for one typo of one.
+        let score = (f64::from(matching - 1) + 1.0 - f64::from(typos) / 2.0) / f64::from(max);
+        json!({ "id": id, "_rankingScore": score, "_rankingScoreDetails": details })
+    }
+
+    fn answer(hits: &[Value], total: usize) -> String {
+        json!({ "hits": hits, "query": "a b c", "estimatedTotalHits": total, "facetDistribution": { "g": { "x": total } } })
+            .to_string()
+    }
+
+    #[test]
+    fn hits_are_taken_from_their_levels_and_written_on_one_scale() {
+        // The node drops two words at a time, so that it has two levels where there are three.
+        let own = answer(&[hit(1, 2, 2, 0), hit(9, 1, 2, 0)], 2);
+        let first = answer(&[hit(1, 1, 2, 0), hit(2, 1, 2, 1), hit(8, 1, 3, 0)], 3);
+        let second = answer(&[hit(3, 1, 3, 0), hit(1, 1, 3, 0), hit(2, 1, 3, 1)], 3);
+        let total = answer(&[], 7);
+        let levels = vec![(0, own.as_bytes()), (1, first.as_bytes()), (2, second.as_bytes())];
+        let answer =
+            Reordered { own: own.as_bytes(), total: total.as_bytes(), levels, max_words: 3, reach: 9 };
+        let found: Value = serde_json::from_slice(&reorder(&answer).unwrap()).unwrap();
+        let expected = json!({
+            "hits": [hit(1, 3, 3, 0), hit(2, 2, 3, 1), hit(3, 1, 3, 0)],
+            "query": "a b c", "estimatedTotalHits": 7, "facetDistribution": { "g": { "x": 7 } },
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_more_hits_are_taken_than_wanted() {
+        let own = answer(&[hit(1, 2, 2, 0), hit(2, 2, 2, 1)], 2);
+        let levels = vec![(0, own.as_bytes())];
+        let answer = Reordered { own: own.as_bytes(), total: own.as_bytes(), levels, max_words: 2, reach: 1 };
+        let found: Value = serde_json::from_slice(&reorder(&answer).unwrap()).unwrap();
+        assert_eq!(found["hits"], json!([hit(1, 2, 2, 0)]));
+    }
+}

@@ -28,7 +28,7 @@ pub struct SearchSettings {
     pub max_values_per_facet: usize,
     /// Orders given for some facets; the key `*` is the default.
     pub facet_order: Arc<HashMap<String, FacetOrder>>,
-    /// Words that do not count, in small letters.
+    /// Words that do not count.
     pub stop_words: Arc<HashSet<String>>,
     /// Whether texts are cut into words as they are without any setting.
     pub has_default_words: bool,
@@ -78,7 +78,7 @@ impl SearchSettings {
             stop_words: Arc::new(
                 view["stopWords"]
                     .as_array()
-                    .map(|words| words.iter().filter_map(Value::as_str).map(str::to_lowercase).collect())
+                    .map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect())
                     .unwrap_or_default(),
             ),
             has_default_words: WORD_SETTINGS
