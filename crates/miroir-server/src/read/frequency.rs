@@ -6,23 +6,23 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::hidden::shard_filter;
 use miroir_core::search::FrequencySearch;
-use miroir_node::{Call, Node};
+use miroir_node::{Call, Node, NodeAnswer};
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 
 impl Cluster {
-    /// Takes the counts of words off the end of the nodes' answers, and asks the nodes again that drop words in
-    /// another order than all of them together. A node that fails now keeps its own order: that is no reason to
-    /// fail a search.
+    /// Asks the nodes again that drop words in another order than all of them together, given how many documents of
+    /// each match the words. A node that fails now keeps its own order: that is no reason to fail a search.
     pub(super) async fn settle_word_order(
         &self,
         index: &IndexView,
         search: &FrequencySearch<'_>,
         parts: &[CoverPart],
+        counts: &[NodeAnswer],
         answers: &mut [Vec<Bytes>],
     ) {
-        let counts: Vec<Bytes> = answers.iter_mut().filter_map(Vec::pop).collect();
+        let counts: Vec<Bytes> = counts.iter().map(|answer| answer.body.clone()).collect();
         let Some(order) = search.learn(parts, &counts) else { return };
         let uid = &index.record.uid;
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
@@ -34,20 +34,18 @@ impl Cluster {
             Some(async move { (place, node.id(), node.send(&call).await) })
         });
         for (place, node, answer) in futures_util::future::join_all(asks).await {
-            let own = answers.get_mut(place).and_then(|answers| answers.first_mut());
-            let reordered = match (&own, answer) {
-                (Some(own), Ok(answer)) if answer.status.is_success() => order.reordered(own, &answer.body),
-                (_, Ok(answer)) => {
-                    tracing::debug!(index = %uid, %node, status = %answer.status, "words are dropped in the node's order");
-                    None
-                }
-                (_, Err(error)) => {
-                    tracing::debug!(index = %uid, %error, "words are dropped in the node's order");
+            let Some(own) = answers.get_mut(place).and_then(|answers| answers.first_mut()) else { continue };
+            let reordered = match answer {
+                Ok(answer) if answer.status.is_success() => order.reordered(own, &answer.body),
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(index = %uid, %error, "asking for another order of words");
                     None
                 }
             };
-            if let (Some(own), Some(reordered)) = (own, reordered) {
-                *own = reordered;
+            match reordered {
+                Some(reordered) => *own = reordered,
+                None => tracing::debug!(index = %uid, %node, "words are dropped in the node's own order"),
             }
         }
     }

@@ -48,7 +48,7 @@ impl Cluster {
         let path = format!("/indexes/{}/search", encode(uid));
         let limit = self.config.node_timeout;
         let by_frequency = FrequencySearch::new(&plan, &index.search);
-        let gathered = self
+        let mut gathered = self
             .gather(&index, |ask| {
                 let bodies =
                     if ask.alone { vec![plan.body_alone(ask.filter)] } else { plan.bodies(ask.filter) };
@@ -58,9 +58,11 @@ impl Cluster {
                 bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
             })
             .await?;
+        let by_frequency = by_frequency.as_ref().filter(|_| !gathered.alone);
+        let counts = by_frequency.map(|search| (search, gathered.take_last()));
         let mut answers = gathered.bodies(self, &index)?;
-        if let Some(search) = by_frequency.as_ref().filter(|_| !gathered.alone) {
-            self.settle_word_order(&index, search, &gathered.parts, &mut answers).await;
+        if let Some((search, counts)) = counts {
+            self.settle_word_order(&index, search, &gathered.parts, &counts, &mut answers).await;
         }
         let merged = match answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
