@@ -25,8 +25,6 @@ use super::settings::SearchSettings;
 use crate::cover::CoverPart;
 use crate::hidden::{SHARD_FIELD, decode};
 
-/// Levels a node is asked for at most: enough for any query of six words.
-const MAX_LEVELS: usize = 31;
 /// What a question for a number of documents leaves out of the client's parameters.
 const NOT_COUNTED_BY: [&str; 8] = [
     "filter",
@@ -80,7 +78,7 @@ impl<'p> FrequencySearch<'p> {
     }
 
     /// Compares the order in which each node drops words with that of all of them together. `None` when all agree,
-    /// or when they cannot be made to.
+    /// or when a count cannot be read.
     pub fn learn<'f>(&'f self, parts: &[CoverPart], counts: &[Bytes]) -> Option<AgreedOrder<'f, 'p>> {
         let words = self.words.len();
         let mut sums = vec![0u64; words];
@@ -110,8 +108,8 @@ impl<'p> FrequencySearch<'p> {
         let found_nowhere =
             (0..words).filter(|word| sums.get(*word) == Some(&0)).fold(0, |set, word| set | 1 << word);
         levels.retain(|level| found_nowhere & all_dropped & !level == 0);
-        let can_agree = differs.contains(&true) && levels.len() <= MAX_LEVELS;
-        can_agree.then_some(AgreedOrder { search: self, levels, all_dropped, differs })
+        let is_needed = differs.contains(&true);
+        is_needed.then_some(AgreedOrder { search: self, levels, all_dropped, differs })
     }
 }
 

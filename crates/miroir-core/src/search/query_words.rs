@@ -11,8 +11,8 @@ use super::settings::SearchSettings;
 /// A word that no document has, nor one like it: more than the two letters off that a typo may be. It begins with a
 /// capital and goes on in small letters, so that it is a word of its own wherever it is put.
 const UNFINDABLE: &str = "Zqxjkwvzqxwjkqvxzjwq";
-/// Meilisearch ignores what comes after this many words.
-const MAX_WORDS: usize = 10;
+/// A node may have to be asked for every choice of words but the last: 31 times for six.
+const MAX_WORDS: usize = 6;
 /// The separators of ASCII, but for the quote. What else is neither letter nor digit is part of a word.
 const SEPARATORS: &str = " \t\n\r!#%&'()*+,-./:;?@[\\]_`{}";
 /// Separators beyond ASCII that are common in texts.
@@ -30,7 +30,7 @@ pub(super) struct QueryWords {
 }
 
 impl QueryWords {
-    /// Cuts a query into words. `None` when there are less than two, or when it is not clear what they are.
+    /// Cuts a query into words. `None` when there are less than two or too many, or when it is not clear what they are.
     pub(super) fn read(query: &str, settings: &SearchSettings) -> Option<Self> {
         if !settings.has_default_words {
             return None;

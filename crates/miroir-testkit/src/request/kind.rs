@@ -175,8 +175,8 @@ const FREQUENCY: Exception = Exception {
     part: Part::Anything,
     at_least: 0.85,
     reason: "words are dropped from the most frequent on, and a node only knows how frequent a word is in its own \
-             documents; nodes are made to agree on the order, but not for queries with quoted or excluded words, with \
-             other scripts than Latin, or with so many words that the ways to drop them are more than 31",
+             documents; nodes are made to agree on the order, but not for queries of more than six words, with quoted \
+             or excluded words, or in other scripts than Latin",
 };
 const PREFIXES: Exception = Exception {
     part: Part::Anything,
