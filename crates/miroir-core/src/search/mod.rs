@@ -27,6 +27,7 @@ mod facets;
 mod frequency;
 mod hits;
 mod hybrid;
+mod last_word;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
@@ -45,6 +46,7 @@ mod spelling;
 
 pub use facets::{FacetConflict, Spelling};
 pub use frequency::{AgreedOrder, FrequencySearch};
+pub use last_word::LastWord;
 pub use merge::{MergeError, MergedAnswer};
 pub use plan::{PlanError, SearchPlan};
 pub use query_string::body_from_query_string;

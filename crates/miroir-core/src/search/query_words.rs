@@ -77,6 +77,11 @@ impl QueryWords {
         Some(format!("{text}{end}"))
     }
 
+    /// The last word, as it is.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.query.get(self.places.last()?.clone())
+    }
+
     /// The query with words that nobody can find in the places of some. Whatever a node knows, it drops these first.
     pub(super) fn with_unfindable(&self, words: WordSet) -> String {
         self.with_replaced(words, UNFINDABLE)

@@ -56,7 +56,7 @@ pub(super) fn reorder(answer: &Reordered) -> Result<Vec<u8>, Malformed> {
 }
 
 /// The hits of all levels in order, each document once.
-fn best_of<'a>(levels: &[Answer<'a>], reach: usize) -> Result<Vec<RawHit<'a>>, Malformed> {
+pub(super) fn best_of<'a>(levels: &[Answer<'a>], reach: usize) -> Result<Vec<RawHit<'a>>, Malformed> {
     let mut best = Vec::new();
     let mut seen: HashSet<&[u8]> = HashSet::new();
     let mut best_first = BestFirst::new(levels, |_| true)?;
@@ -102,7 +102,8 @@ fn of_level(answer: &[u8], dropped: u32, max_words: u32) -> Result<Vec<u8>, Malf
     Ok(out)
 }
 
-fn write_hits(out: &mut Vec<u8>, hits: &[RawHit]) {
+/// Writes hits as the list they are.
+pub(super) fn write_hits(out: &mut Vec<u8>, hits: &[RawHit]) {
     out.push(b'[');
     for (index, hit) in hits.iter().enumerate() {
         if index > 0 {

@@ -3,6 +3,7 @@
 mod browse;
 mod frequency;
 mod gather;
+mod last_word;
 mod search;
 mod spelling;
 mod stats;

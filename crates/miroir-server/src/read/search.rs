@@ -64,6 +64,9 @@ impl Cluster {
         if let Some((search, counts)) = counts {
             self.settle_word_order(&index, search, &gathered.parts, &counts, &mut answers).await;
         }
+        if !gathered.alone {
+            self.settle_last_word(&index, &plan, &gathered.parts, &mut answers).await;
+        }
         let merged = match answers.first().and_then(|answers| answers.first()) {
             Some(answer) if gathered.alone => plan.finish_alone(answer),
             _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
