@@ -160,7 +160,8 @@ impl Kind {
             Self::StrategyFrequency => Some(&FREQUENCY),
             Self::Distinct | Self::Threshold => Some(&ESTIMATES),
             Self::Prefix | Self::Words | Self::Typo | Self::LongQuery => Some(&PREFIXES),
-            Self::Number | Self::Unicode | Self::Locales => Some(&UNKNOWN_WORDS),
+            // Their queries end in words as short, so that they are prefixes like the others.
+            Self::Number | Self::Unicode | Self::Locales => Some(&PREFIXES),
             Self::FacetsMixed => Some(&LOOK_ALIKES),
             Self::FacetsByCount => Some(&TIED_COUNTS),
             Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
@@ -183,15 +184,7 @@ const PREFIXES: Exception = Exception {
     at_least: 0.98,
     reason: "the last word of a query is a prefix, and Meilisearch precomputes the neighbours of a prefix of up to four \
              letters once at least 100 words begin with it; of the same words a node may hold fewer, and then \
-             proximity is computed in another way; or a node does not know the last word as a whole, as below for \
-             numbers",
-};
-const UNKNOWN_WORDS: Exception = Exception {
-    part: Part::Anything,
-    at_least: 0.98,
-    reason: "when Meilisearch judges whether an attribute is exactly the query, it leaves out a last word that no \
-             document has as a whole; a node whose documents only have longer words that begin with it then takes \
-             the words before it for the whole query, where one Meilisearch knows the word from another document",
+             proximity is computed in another way",
 };
 const ESTIMATES: Exception = Exception {
     part: Part::Totals,
