@@ -194,8 +194,9 @@ impl SearchPlan {
     /// Where the answer depends on more than the hits shown, all nodes are asked for everything it may depend on.
     fn depth(&self, depth: Depth) -> Depth {
         let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
+        let shows_ranking = self.needs_scores() || self.shows_details;
         let depends_on_more =
-            is_hybrid || self.distinct.is_some() || self.needs_scores() || self.shows_details;
+            is_hybrid || self.distinct.is_some() || shows_ranking || self.drops_by_frequency();
         if depends_on_more { Depth::Whole } else { depth }
     }
 
@@ -208,6 +209,11 @@ impl SearchPlan {
     /// How many hits from the best on have to be known to show what was asked for.
     pub(super) fn reach(&self) -> usize {
         self.first.saturating_add(self.count)
+    }
+
+    /// Whether words are dropped by how many documents match them.
+    pub(super) fn drops_by_frequency(&self) -> bool {
+        self.body.raw("matchingStrategy") == Some("\"frequency\"")
     }
 
     /// Whether the nodes' scores are of use, whether or not the client sees them.

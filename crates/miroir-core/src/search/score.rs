@@ -137,6 +137,16 @@ impl Rescaled {
     }
 }
 
+/// The score of a hit when another number of words matches, out of another maximum, and all else is the same.
+/// `None` when the score cannot be taken apart.
+pub(super) fn with_words(details: &Details, score: f64, matching: u32, max: u32) -> Option<f64> {
+    // What comes before the words can only be a sort, which has no part in the score.
+    let words = details.rules.iter().find(|rule| !matches!(rule, Rule::Sort { .. } | Rule::Geo { .. }))?;
+    let Rule::Words { matching: old_matching, max: old_max } = words else { return None };
+    let inside = Fraction::recover(score)?.inside(i128::from(*old_matching), i128::from(*old_max))?;
+    Some(inside.outside(i128::from(matching), i128::from(max))?.to_f64())
+}
+
 /// The ranks of a rule, outermost first; with another maximum if one is given.
 fn ranks_of(rule: &Rule, maximum: Option<u32>) -> Option<Vec<Rank>> {
     let from_score = |score: f64| Fraction::recover(score).map(|score| (score.numerator, score.denominator));

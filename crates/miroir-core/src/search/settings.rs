@@ -1,6 +1,6 @@
 //! What a search needs to know of an index, read once from the settings as the user sees them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -28,7 +28,15 @@ pub struct SearchSettings {
     pub max_values_per_facet: usize,
     /// Orders given for some facets; the key `*` is the default.
     pub facet_order: Arc<HashMap<String, FacetOrder>>,
+    /// Words that do not count.
+    pub stop_words: Arc<HashSet<String>>,
+    /// Whether texts are cut into words as they are without any setting.
+    pub has_default_words: bool,
 }
+
+/// Settings that change where words begin and end.
+const WORD_SETTINGS: [&str; 4] =
+    ["separatorTokens", "nonSeparatorTokens", "dictionary", "localizedAttributes"];
 
 impl Default for SearchSettings {
     fn default() -> Self {
@@ -38,6 +46,8 @@ impl Default for SearchSettings {
             max_total_hits: 1000,
             max_values_per_facet: 100,
             facet_order: Arc::default(),
+            stop_words: Arc::default(),
+            has_default_words: true,
         }
     }
 }
@@ -65,6 +75,15 @@ impl SearchSettings {
             max_values_per_facet: size(&view["faceting"]["maxValuesPerFacet"])
                 .unwrap_or(defaults.max_values_per_facet),
             facet_order: Arc::new(facet_order.unwrap_or_default()),
+            stop_words: Arc::new(
+                view["stopWords"]
+                    .as_array()
+                    .map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                    .unwrap_or_default(),
+            ),
+            has_default_words: WORD_SETTINGS
+                .iter()
+                .all(|name| view[name].as_array().is_none_or(Vec::is_empty)),
         }
     }
 

@@ -47,6 +47,11 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// Takes off each node's answer to its last call.
+    pub fn take_last(&mut self) -> Vec<NodeAnswer> {
+        self.answers.iter_mut().filter_map(Vec::pop).collect()
+    }
+
     /// The bodies of successful answers; a refusal by one node is everybody's answer.
     pub fn bodies(&self, cluster: &Cluster, index: &IndexView) -> Result<Vec<Vec<Bytes>>, ApiError> {
         let body = |answer: &NodeAnswer| match answer.status.is_success() {

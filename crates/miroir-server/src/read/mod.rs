@@ -1,7 +1,9 @@
 //! The read path: one file per thing that can be read, and `gather`, which asks a cover of nodes for all of them.
 
 mod browse;
+mod frequency;
 mod gather;
+mod last_word;
 mod search;
 mod spelling;
 mod stats;

@@ -7,11 +7,15 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
-use miroir_core::search::{Depth, MergeError, PlanError, SearchPlan, body_from_query_string};
+use miroir_core::search::{
+    Depth, FrequencySearch, MergeError, PlanError, SearchPlan, body_from_query_string,
+};
+use miroir_core::shard::ShardId;
 use miroir_node::Call;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::gather::Ask;
 use crate::read::{ReadAnswer, shard_unavailable};
 use crate::write::encode;
 
@@ -45,29 +49,8 @@ impl Cluster {
         if let Some(name) = plan.filter().and_then(reserved_name_in) {
             return Err(reserved_field(&name));
         }
-        let path = format!("/indexes/{}/search", encode(uid));
-        let limit = self.config.node_timeout;
-        let ask_nodes = async |is_first_time: bool| {
-            let gathered = self
-                .gather(&index, |ask| {
-                    let share = ask.part.shards.len() as f64 / f64::from(index.record.shards);
-                    let depth = if is_first_time { Depth::Likely { share } } else { Depth::Whole };
-                    let bodies = match ask.alone {
-                        true => vec![plan.body_alone(ask.filter)],
-                        false => plan.bodies(ask.filter, depth),
-                    };
-                    bodies.into_iter().map(|body| Call::post(path.clone(), body, limit)).collect()
-                })
-                .await?;
-            let answers = gathered.bodies(self, &index)?;
-            let merged = match answers.first().and_then(|answers| answers.first()) {
-                Some(answer) if gathered.alone => plan.finish_alone(answer),
-                _ => self.merge(&index, &plan, &gathered.parts, &answers, begun).await,
-            };
-            Ok::<_, ApiError>((merged, gathered.missing))
-        };
-        let (merged, missing) = match ask_nodes(true).await? {
-            (Err(MergeError::TooFewHits), _) => ask_nodes(false).await?,
+        let (merged, missing) = match self.ask_and_merge(&index, &plan, false, begun).await? {
+            (Err(MergeError::TooFewHits), _) => self.ask_and_merge(&index, &plan, true, begun).await?,
             answered => answered,
         };
         let body = merged.map_err(|error| {
@@ -79,6 +62,51 @@ impl Cluster {
             missing,
             settings_inconsistent: index.settings_in_flight.load(Ordering::Acquire) > 0,
         })
+    }
+
+    /// Asks the nodes, for all the hits that could be needed or those that likely are, and makes one answer of
+    /// theirs. Also the shards nobody answered for.
+    async fn ask_and_merge(
+        &self,
+        index: &IndexView,
+        plan: &SearchPlan,
+        asks_for_all: bool,
+        begun: Instant,
+    ) -> Result<(Result<Vec<u8>, MergeError>, Vec<ShardId>), ApiError> {
+        let uid = &index.record.uid;
+        let path = format!("/indexes/{}/search", encode(uid));
+        let limit = self.config.node_timeout;
+        let by_frequency = FrequencySearch::new(plan, &index.search);
+        let calls_for = |ask: Ask<'_>| {
+            if ask.alone {
+                return vec![Call::post(path.clone(), plan.body_alone(ask.filter), limit)];
+            }
+            let share = ask.part.shards.len() as f64 / f64::from(index.record.shards);
+            let depth = if asks_for_all { Depth::Whole } else { Depth::Likely { share } };
+            let searches = plan.bodies(ask.filter, depth).into_iter();
+            let counting = by_frequency.as_ref().map(|search| search.counting_body(uid));
+            let counting = counting.map(|body| Call::post("/multi-search", body, limit));
+            searches.map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
+        };
+        let mut gathered = self.gather(index, calls_for).await?;
+        if gathered.alone {
+            let answers = gathered.bodies(self, index)?;
+            let answer = answers.first().and_then(|answers| answers.first());
+            let finished = answer.map_or(Err(MergeError::MissingAnswer), |answer| plan.finish_alone(answer));
+            return Ok((finished, gathered.missing));
+        }
+        let counts = by_frequency.as_ref().map(|search| (search, gathered.take_last()));
+        let mut answers = gathered.bodies(self, index)?;
+        if let Some((search, counts)) = counts {
+            self.settle_word_order(index, search, &gathered.parts, &counts, &mut answers).await;
+        }
+        let is_reranked = self.settle_last_word(index, plan, &gathered.parts, &mut answers).await;
+        // What a node held back by another ranking than the right one may belong to the best.
+        if is_reranked && !asks_for_all {
+            return Ok((Err(MergeError::TooFewHits), gathered.missing));
+        }
+        let merged = self.merge(index, plan, &gathered.parts, &answers, begun).await;
+        Ok((merged, gathered.missing))
     }
 
     /// Merges, once more if it takes another round to tell how facet values are spelt.

@@ -160,6 +160,8 @@ impl Kind {
             Self::StrategyFrequency => Some(&FREQUENCY),
             Self::Distinct | Self::Threshold => Some(&ESTIMATES),
             Self::Prefix | Self::Words | Self::Typo | Self::LongQuery => Some(&PREFIXES),
+            // Their queries end in words as short, so that they are prefixes like the others.
+            Self::Number | Self::Unicode | Self::Locales => Some(&PREFIXES),
             Self::FacetsMixed => Some(&LOOK_ALIKES),
             Self::FacetsByCount => Some(&TIED_COUNTS),
             Self::Highlight | Self::Crop | Self::MatchesPosition | Self::ViaGet | Self::Combined => {
@@ -172,9 +174,10 @@ impl Kind {
 
 const FREQUENCY: Exception = Exception {
     part: Part::Anything,
-    at_least: 0.5,
+    at_least: 0.85,
     reason: "words are dropped from the most frequent on, and a node only knows how frequent a word is in its own \
-             documents",
+             documents; nodes are made to agree on the order, but not for queries of more than six words, with quoted \
+             or excluded words, or in other scripts than Latin",
 };
 const PREFIXES: Exception = Exception {
     part: Part::Anything,
