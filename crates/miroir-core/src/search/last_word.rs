@@ -4,7 +4,8 @@
 //! knows as whole words, and the last may be missing. A node that knows `90` but no `9` takes `books` for the whole
 //! of `books 9`, and calls a category of that name an exact match. One Meilisearch that has a `9` in any document
 //! does not. So when there are such hits, the nodes are asked whether they know the word, and the hits of one that
-//! does not, while another does, are ranked anew: none of them can be exact, because none has the word.
+//! does not, while another does, are ranked anew: none of them can be exact, because none has the word. Where the
+//! hits themselves show the word, as most that are exact do, nobody need be asked.
 //!
 //! Their `_rankingScore` stays, because it does not tell the ranks it was made of.
 
@@ -33,12 +34,37 @@ pub struct LastWord {
 impl LastWord {
     /// `None` when it does not matter who knows the word, or when it is not clear what the words are.
     pub fn in_doubt(plan: &SearchPlan, settings: &SearchSettings, answers: &[Vec<Bytes>]) -> Option<Self> {
-        if plan.kind != SearchKind::Keyword || !answers.iter().any(|node| has_exact_hits(node)) {
+        let first = || answers.iter().filter_map(|node| node.first());
+        if plan.kind != SearchKind::Keyword || !first().any(|answer| has_exact_hits(answer)) {
             return None;
         }
         let query: String = plan.body.optional("q").ok()??;
         let words = QueryWords::read(&query, settings)?;
-        Some(Self { word: words.last()?.to_owned(), words: u32::try_from(words.len()).ok()? })
+        let doubt = Self { word: words.last()?.to_lowercase(), words: u32::try_from(words.len()).ok()? };
+        first().any(|answer| doubt.concerns(answer)).then_some(doubt)
+    }
+
+    /// Whether the answer has an exact hit that does not show the word.
+    fn concerns(&self, answer: &[u8]) -> bool {
+        let Some(answer) = has_exact_hits(answer).then(|| Answer::parse(answer).ok()).flatten() else {
+            return false;
+        };
+        answer
+            .hits
+            .iter()
+            .filter(|hit| hit.details.is_some_and(has_exact_hits))
+            .any(|hit| !self.is_shown_by(hit) && matches!(self.way_to_be_exact(hit), Ok(Some(_))))
+    }
+
+    fn is_shown_by(&self, hit: &RawHit) -> bool {
+        // The details come last, and are not the document's.
+        let document = memmem::rfind(hit.raw, b"_rankingScoreDetails").and_then(|end| hit.raw.get(..end));
+        let text = String::from_utf8_lossy(document.unwrap_or(hit.raw)).to_lowercase();
+        text.match_indices(&self.word).any(|(at, word)| {
+            let before = text.get(..at).and_then(|text| text.chars().next_back());
+            let after = text.get(at + word.len()..).and_then(|text| text.chars().next());
+            ![before, after].into_iter().flatten().any(char::is_alphanumeric)
+        })
     }
 
     /// The body of the search that finds something where the word is known.
@@ -60,8 +86,7 @@ impl LastWord {
 
     /// The answer of a node that does not know the word, where another does. `None` when it need not change.
     pub fn corrected(&self, answer: &[u8]) -> Option<Bytes> {
-        let is_exact = EXACT.iter().any(|mark| memmem::find(answer, mark).is_some());
-        is_exact.then(|| self.without_exact(answer).ok()).flatten().map(Bytes::from)
+        has_exact_hits(answer).then(|| self.without_exact(answer).ok()).flatten().map(Bytes::from)
     }
 
     fn without_exact(&self, answer: &[u8]) -> Result<Vec<u8>, Malformed> {
@@ -152,9 +177,8 @@ impl LastWord {
     }
 }
 
-fn has_exact_hits(answers: &[Bytes]) -> bool {
-    let first = answers.first().map(Bytes::as_ref).unwrap_or_default();
-    EXACT.iter().any(|mark| memmem::find(first, mark).is_some())
+fn has_exact_hits(answer: &[u8]) -> bool {
+    EXACT.iter().any(|mark| memmem::find(answer, mark).is_some())
 }
 
 /// The place for one more hit in a list that has been begun.
@@ -212,6 +236,20 @@ mod tests {
         assert!(doubt("Books 9", &inexact).is_none());
         assert!(doubt("Books", &exact).is_none());
         assert!(doubt("Books 9", &exact).unwrap().corrected(inexact.to_string().as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_hit_that_shows_the_word_raises_no_doubt() {
+        let answer = |title: &str| {
+            let mut hit = hit(1, exact("exactMatch"));
+            hit["title"] = json!(title);
+            let details = hit.as_object_mut().unwrap().shift_remove("_rankingScoreDetails").unwrap();
+            hit["_rankingScoreDetails"] = details;
+            json!({ "hits": [hit] })
+        };
+        assert!(doubt("red Dune", &answer("The red dune.")).is_none());
+        assert!(doubt("red Dune", &answer("red dunes")).is_some());
+        assert!(doubt("red words", &answer("red")).is_some());
     }
 
     #[test]
