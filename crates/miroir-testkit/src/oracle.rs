@@ -158,9 +158,18 @@ impl Oracle {
         self.apply_ok(Method::PUT, &documents, &json!(updates)).await;
     }
 
+    /// Loads a corpus; with explicit settings, some documents are deleted afterwards. Nodes break ties by themselves
+    /// only from the first deletion on, so both ways are compared.
+    pub async fn load_and_change(&self, index: &str, corpus: &Corpus, profile: Profile) {
+        self.load(index, corpus, profile).await;
+        if profile == Profile::Explicit {
+            self.delete_some(index, corpus).await;
+        }
+    }
+
     /// Deletes some documents of a loaded corpus. To be done last, because one Meilisearch gives the place of a
     /// deleted document to the next new one.
-    pub async fn delete_some(&self, index: &str, corpus: &Corpus) {
+    async fn delete_some(&self, index: &str, corpus: &Corpus) {
         let deleted: Vec<&Value> = corpus
             .documents
             .iter()

@@ -17,8 +17,7 @@ async fn assert_faithful(oracle: &Oracle, what: &str) {
         [(&generated, Profile::Default), (&generated, Profile::Explicit), (&real, Profile::Default)]
     {
         let index = format!("{}-{}", corpus.name, profile.label());
-        oracle.load(&index, corpus, profile).await;
-        oracle.delete_some(&index, corpus).await;
+        oracle.load_and_change(&index, corpus, profile).await;
         let documents = oracle.compare_documents(&index).await;
         assert!(documents.is_empty(), "{what}: the documents of {index} differ:\n{documents}");
         let tally = oracle.compare_generated(&index, corpus, SEED, REQUESTS).await;

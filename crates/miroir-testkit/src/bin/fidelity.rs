@@ -121,8 +121,7 @@ async fn measure(
     for corpus in corpora {
         for profile in [Profile::Default, Profile::Explicit] {
             let index = format!("{}-{}", corpus.name, profile.label());
-            oracle.load(&index, corpus, profile).await;
-            oracle.delete_some(&index, corpus).await;
+            oracle.load_and_change(&index, corpus, profile).await;
             let documents = oracle.compare_documents(&index).await;
             if !documents.is_empty() {
                 println!(
