@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::index::{Index, IndexView};
+use crate::index::{Index, IndexView, is_split};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
 pub struct Cluster {
@@ -65,13 +65,9 @@ impl Cluster {
 
     /// What the nodes of an index need to hold besides what its user set.
     pub(crate) fn needs(&self, record: &IndexRecord) -> NodeNeeds {
-        let mut holdings: HashMap<&String, usize> = HashMap::new();
-        for node in record.placement.iter().flatten() {
-            *holdings.entry(node).or_default() += 1;
-        }
         NodeNeeds {
             version: self.fleet.oldest_version(),
-            merges: holdings.values().any(|shards| *shards < record.placement.len()),
+            merges: is_split(record),
             breaks_ties: !record.disordered.is_empty(),
         }
     }

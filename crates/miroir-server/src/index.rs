@@ -119,6 +119,15 @@ impl Index {
     }
 }
 
+/// Whether some node does not hold the whole index, so that answers may have to be merged.
+pub(crate) fn is_split(record: &IndexRecord) -> bool {
+    let mut holdings: HashMap<&String, usize> = HashMap::new();
+    for node in record.placement.iter().flatten() {
+        *holdings.entry(node).or_default() += 1;
+    }
+    holdings.values().any(|shards| *shards < record.placement.len())
+}
+
 /// States of the replicas that are not active: (shard, node) -> state.
 pub type Exceptions = HashMap<(ShardId, String), ReplicaState>;
 
@@ -146,7 +155,8 @@ const ROTATED_COVERS: usize = 64;
 impl IndexView {
     /// Makes a picture of what the store holds.
     pub fn new(record: IndexRecord, exceptions: Exceptions, previous: Option<&IndexView>) -> Self {
-        let search = SearchSettings::from_settings(&record.settings);
+        let settings = SearchSettings::from_settings(&record.settings);
+        let search = SearchSettings { is_split: is_split(&record), ..settings };
         let (settings_in_flight, rotation) = match previous {
             Some(view) => (Arc::clone(&view.settings_in_flight), Arc::clone(&view.rotation)),
             None => Default::default(),

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::facet_list::{NumbersFirst, list};
-use super::normalise::normalise;
-use super::scan::{Cursor, Malformed, ObjectWriter, number, string_content, unescape, unsigned, write_json};
+use super::facet_values::{RawFacets, SpeltBy, Stats, Values, read_distribution, read_stats};
+use super::scan::{Cursor, Malformed, ObjectWriter, string_content, unescape, unsigned, write_json};
 use super::settings::{FacetOrder, SearchSettings};
 use super::spelling::SpellingChoices;
-use crate::hidden::{SHARD_FIELD, is_reserved};
+use crate::hidden::is_reserved;
 
 /// From this many matching documents on, Meilisearch lists facet values in another way: see [`list`].
 const MANY_DOCUMENTS: u64 = 3000;
@@ -44,17 +44,12 @@ impl FacetConflict {
     }
 }
 
-/// Facets as one or several nodes gave them: raw `facetDistribution` and `facetStats`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct RawFacets<'a> {
-    pub(super) distribution: Option<&'a [u8]>,
-    pub(super) stats: Option<&'a [u8]>,
-}
-
 /// What the user and the client asked of the shape of facets.
 #[derive(Debug, Clone)]
 pub(super) struct FacetShape {
     max_values: usize,
+    /// Nodes list more values than that.
+    has_surplus: bool,
     default_order: FacetOrder,
     /// Orders of the facets named in the request.
     orders: HashMap<String, FacetOrder>,
@@ -74,64 +69,15 @@ impl FacetShape {
         let named = requested.filter(|names| !names.iter().any(|name| name == "*")).unwrap_or_default();
         Self {
             max_values: settings.max_values_per_facet,
+            has_surplus: settings.is_split,
             default_order: settings.order_of("*"),
             orders: named.iter().map(|name| (name.clone(), settings.order_of(name))).collect(),
         }
     }
 
-    fn order_of(&self, attribute: &str) -> FacetOrder {
+    pub(super) fn order_of(&self, attribute: &str) -> FacetOrder {
         self.orders.get(attribute).copied().unwrap_or(self.default_order)
     }
-}
-
-/// The values of one facet, over all nodes.
-#[derive(Default)]
-struct Values<'a> {
-    numbers: HashMap<Cow<'a, str>, (f64, u64)>,
-    strings: BTreeMap<Cow<'a, str>, (Vec<SpeltBy<'a>>, u64)>,
-}
-
-/// A spelling and the nodes that show it.
-type SpeltBy<'a> = (Cow<'a, str>, Vec<usize>);
-
-impl<'a> Values<'a> {
-    fn add_string(&mut self, original: Cow<'a, str>, count: u64, node: usize) {
-        let key = match &original {
-            Cow::Borrowed(text) => normalise(text),
-            Cow::Owned(text) => Cow::Owned(normalise(text).into_owned()),
-        };
-        let (spellings, total) = self.strings.entry(key).or_default();
-        *total = total.saturating_add(count);
-        match spellings.iter_mut().find(|(spelling, _)| *spelling == original) {
-            Some((_, nodes)) => nodes.push(node),
-            None => spellings.push((original, vec![node])),
-        }
-    }
-
-    fn add_number(&mut self, text: Cow<'a, str>, value: f64, count: u64) {
-        let (_, total) = self.numbers.entry(text).or_insert((value, 0));
-        *total = total.saturating_add(count);
-    }
-}
-
-/// How many documents a node's facets are of: every document is in one shard, so the facet of shards tells, where
-/// totals stop at what can be reached. At least as many as this, should the facet be cut.
-pub(super) fn count_documents(facets: &RawFacets) -> Result<u64, Malformed> {
-    let Some(distribution) = facets.distribution else { return Ok(0) };
-    let mut documents = 0u64;
-    let mut cursor = Cursor::new(distribution);
-    cursor.begin_object()?;
-    while let Some(attribute) = cursor.next_key()? {
-        if attribute != SHARD_FIELD.as_bytes() {
-            cursor.value()?;
-            continue;
-        }
-        cursor.begin_object()?;
-        while cursor.next_key()?.is_some() {
-            documents = documents.saturating_add(unsigned(cursor.value()?).unwrap_or_default());
-        }
-    }
-    Ok(documents)
 }
 
 /// Merges facets. `documents` is how many documents match, as far as known.
@@ -230,89 +176,6 @@ fn write_values(
     writer.end();
 }
 
-/// Least and greatest number of a facet, each with its own text.
-#[derive(Debug, Clone, Copy)]
-struct Stats<'a> {
-    min: (f64, &'a [u8]),
-    max: (f64, &'a [u8]),
-}
-
-impl Stats<'_> {
-    fn range(&self) -> (f64, f64) {
-        (self.min.0, self.max.0)
-    }
-}
-
-impl<'a> Stats<'a> {
-    fn widen(&mut self, other: Stats<'a>) {
-        if other.min.0 < self.min.0 {
-            self.min = other.min;
-        }
-        if other.max.0 > self.max.0 {
-            self.max = other.max;
-        }
-    }
-}
-
-fn read_stats(raw: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Stats<'_>>, Malformed> {
-    let mut all = BTreeMap::new();
-    let mut cursor = Cursor::new(raw);
-    cursor.begin_object()?;
-    while let Some(attribute) = cursor.next_key()? {
-        let (mut min, mut max) = (None, None);
-        cursor.begin_object()?;
-        while let Some(key) = cursor.next_key()? {
-            let value = cursor.value()?;
-            match key {
-                b"min" => min = number(value).map(|parsed| (parsed, value)),
-                b"max" => max = number(value).map(|parsed| (parsed, value)),
-                _ => {}
-            }
-        }
-        let attribute = unescape(attribute);
-        if let (Some(min), Some(max), false) = (min, max, is_reserved(&attribute)) {
-            all.insert(attribute, Stats { min, max });
-        }
-    }
-    Ok(all)
-}
-
-fn read_distribution<'a>(
-    shape: &FacetShape,
-    raw: &'a [u8],
-    stats: &BTreeMap<Cow<'a, str>, Stats<'a>>,
-    node: usize,
-    all: &mut BTreeMap<Cow<'a, str>, Values<'a>>,
-) -> Result<(), Malformed> {
-    let mut cursor = Cursor::new(raw);
-    cursor.begin_object()?;
-    while let Some(attribute) = cursor.next_key()? {
-        let attribute = unescape(attribute);
-        if is_reserved(&attribute) {
-            cursor.value()?;
-            continue;
-        }
-        let range = stats.get(&attribute).map(Stats::range);
-        let is_by_count = shape.order_of(&attribute) == FacetOrder::Count;
-        let mut listed = Vec::new();
-        cursor.begin_object()?;
-        while let Some(value) = cursor.next_key()? {
-            listed.push((unescape(value), unsigned(cursor.value()?).unwrap_or_default()));
-        }
-        let mut numbers_first = NumbersFirst::new(range, is_by_count);
-        let numbers: Vec<f64> = listed.iter().map_while(|(text, _)| numbers_first.next(text)).collect();
-        let values = all.entry(attribute).or_default();
-        let mut numbers = numbers.into_iter();
-        for (text, count) in listed {
-            match numbers.next() {
-                Some(number) => values.add_number(text, number, count),
-                None => values.add_string(text, count, node),
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The facets of one node's answer without what is hidden, cut to what the user's settings allow.
 ///
 /// Their order is right already; only a node that was set to list more than the user wants has to be cut.
@@ -339,7 +202,7 @@ pub(super) fn finish_alone(
         if is_reserved(&attribute) {
             continue;
         }
-        if listed.len() <= shape.max_values {
+        if !shape.has_surplus || listed.len() <= shape.max_values {
             writer.member(raw_attribute, raw_values);
             continue;
         }
@@ -382,7 +245,7 @@ mod tests {
     use super::*;
 
     fn shape(max: usize, order: FacetOrder) -> FacetShape {
-        FacetShape { max_values: max, default_order: order, orders: HashMap::new() }
+        FacetShape { max_values: max, has_surplus: true, default_order: order, orders: HashMap::new() }
     }
 
     fn merged(shape: &FacetShape, nodes: &[(&str, &str)], documents: u64) -> (String, String, usize) {
@@ -475,6 +338,14 @@ mod tests {
         assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3000), r#"{"n":{"11":1,"12":1}}"#);
         assert_eq!(cut(r#"{"11":1,"12":1,"13":1,"a":1}"#, 3001), r#"{"n":{"11":1,"12":1,"a":1}}"#);
         assert_eq!(cut(r#"{"11":1,"12":1,"13":3001,"a":1}"#, 9), r#"{"n":{"11":1,"12":1,"a":1}}"#);
+    }
+
+    #[test]
+    fn a_node_that_lists_no_more_than_wanted_is_right() {
+        let whole = FacetShape { has_surplus: false, ..shape(2, FacetOrder::Alpha) };
+        let values = br#"{"n":{"1":1,"2":1,"a":1,"b":1}}"#;
+        let facets = RawFacets { distribution: Some(values), stats: None };
+        assert_eq!(finish_alone(&whole, facets, 9).unwrap().0, values);
     }
 
     #[test]

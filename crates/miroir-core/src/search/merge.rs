@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::distinct::{Seen, values_of};
-use super::facets::{self, FacetConflict, RawFacets};
+use super::facet_values::{RawFacets, count_documents};
+use super::facets::{self, FacetConflict};
 use super::hits::{Answer, HitView, came_with_vectors};
 use super::hybrid::{HybridHit, are_good_enough, common_score, interleave};
 use super::plan::{Paging, SearchKind, SearchPlan};
@@ -248,7 +249,7 @@ impl SearchPlan {
         let facets: Vec<RawFacets> = counted.iter().map(raw_facets).collect();
         let has_facets = facets.iter().any(|facets| facets.distribution.is_some());
         let facets = if has_facets {
-            let in_shards = facets.iter().map(facets::count_documents).sum::<Result<u64, _>>()?;
+            let in_shards = facets.iter().map(count_documents).sum::<Result<u64, _>>()?;
             facets::merge(&self.facet_shape, &facets, sum.max(in_shards), choices)?
         } else {
             Default::default()

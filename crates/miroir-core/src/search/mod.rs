@@ -24,6 +24,7 @@ mod depth;
 mod details;
 mod distinct;
 mod facet_list;
+mod facet_values;
 mod facets;
 mod frequency;
 mod hits;

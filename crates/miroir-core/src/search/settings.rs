@@ -28,6 +28,8 @@ pub struct SearchSettings {
     pub max_values_per_facet: usize,
     /// Orders given for some facets; the key `*` is the default.
     pub facet_order: Arc<HashMap<String, FacetOrder>>,
+    /// Not every node holds the whole index, so nodes list more facet values than the user wants.
+    pub is_split: bool,
     /// Words that do not count.
     pub stop_words: Arc<HashSet<String>>,
     /// Whether texts are cut into words as they are without any setting.
@@ -46,6 +48,7 @@ impl Default for SearchSettings {
             max_total_hits: 1000,
             max_values_per_facet: 100,
             facet_order: Arc::default(),
+            is_split: true,
             stop_words: Arc::default(),
             has_default_words: true,
         }
@@ -75,6 +78,7 @@ impl SearchSettings {
             max_values_per_facet: size(&view["faceting"]["maxValuesPerFacet"])
                 .unwrap_or(defaults.max_values_per_facet),
             facet_order: Arc::new(facet_order.unwrap_or_default()),
+            is_split: defaults.is_split,
             stop_words: Arc::new(
                 view["stopWords"]
                     .as_array()

@@ -18,7 +18,7 @@ use crate::hidden::TIE_BREAK_RULE;
 pub struct NodeNeeds {
     /// Major and minor version of the oldest node, on which defaults depend.
     pub version: (u64, u64),
-    /// No node holds the whole index, so answers are merged.
+    /// Not every node holds the whole index, so answers may have to be merged.
     pub merges: bool,
     /// Documents may stand in another order than that of insertion.
     pub breaks_ties: bool,
