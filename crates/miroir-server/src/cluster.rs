@@ -72,6 +72,14 @@ impl Cluster {
         }
     }
 
+    /// The same for a node that has to catch up with the others. It may have missed that it needs to break ties, or
+    /// be about to hear it; doing so without need costs it only time.
+    pub(crate) fn needs_of_one_behind(&self, view: &IndexView) -> NodeNeeds {
+        let has_company = view.nodes().len() > 1;
+        let needs = self.needs(&view.record);
+        NodeNeeds { breaks_ties: needs.breaks_ties || has_company, ..needs }
+    }
+
     /// Copies of each document in the whole fleet, when nothing is missing.
     pub fn copies(&self) -> usize {
         let groups: std::collections::BTreeSet<u32> =

@@ -31,6 +31,8 @@ pub struct Index {
     /// for how long, so nobody should wait either.
     interrupted: watch::Sender<Option<String>>,
     view: RwLock<Option<Arc<IndexView>>>,
+    /// The task that made the index, if that was in this life of the process.
+    first_task: AtomicU64,
     /// Tasks that ended while the queue was held; whoever holds it takes note before it relies on them.
     ended: Mutex<Vec<u64>>,
 }
@@ -43,6 +45,7 @@ impl Index {
             recording: tokio::sync::Mutex::default(),
             interrupted: watch::Sender::default(),
             view: RwLock::default(),
+            first_task: AtomicU64::new(0),
             ended: Mutex::default(),
         }
     }
@@ -70,6 +73,17 @@ impl Index {
     /// The interrupted write has come to its end.
     pub(crate) fn resume(&self) {
         self.interrupted.send_replace(None);
+    }
+
+    /// Takes note of the task that makes the index.
+    pub(crate) fn begins_with(&self, task: u64) {
+        self.first_task.store(task, Ordering::Release);
+    }
+
+    /// Whether a task is about this index, not about an earlier one of the same name. True of all tasks from before
+    /// the process started.
+    pub(crate) fn has_begun_by(&self, task: u64) -> bool {
+        self.first_task.load(Ordering::Acquire) <= task
     }
 
     /// Takes note that a task has ended: nodes can be asked what it did.

@@ -193,10 +193,14 @@ impl SearchPlan {
 
     /// Where the answer depends on more than the hits shown, all nodes are asked for everything it may depend on.
     fn depth(&self, depth: Depth) -> Depth {
-        let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
+        // How well a node looks for near vectors depends on how many it is asked for.
+        let is_semantic = self.kind != SearchKind::Keyword;
         let shows_ranking = self.needs_scores() || self.shows_details;
-        let depends_on_more =
-            is_hybrid || self.distinct.is_some() || shows_ranking || self.drops_by_frequency();
+        let depends_on_more = is_semantic
+            || self.distinct.is_some()
+            || shows_ranking
+            || self.drops_by_frequency()
+            || self.projection.vectors_are_limited;
         if depends_on_more { Depth::Whole } else { depth }
     }
 

@@ -49,22 +49,29 @@ pub(super) fn add_hidden(settings: &mut Map<String, Value>, needs: NodeNeeds) {
     });
 }
 
-/// Keeps the user's ranking rules in the overlay, where they are needed to add one of Miroir's.
-pub(super) fn keep_ranking_rules(settings: &Map<String, Value>, overlay: &mut Map<String, Value>) {
-    match settings.get(RANKING_RULES) {
-        Some(Value::Null) => {
-            overlay.remove(RANKING_RULES);
-        }
-        Some(rules) if rules.is_array() => {
-            overlay.insert(RANKING_RULES.to_owned(), rules.clone());
-        }
-        _ => {}
-    }
+/// Keeps the ranking rules that nodes are sent in the overlay, where they are needed to add one of Miroir's.
+pub(super) fn keep_ranking_rules(
+    settings: &Map<String, Value>,
+    overlay: &mut Map<String, Value>,
+    node_version: (u64, u64),
+) {
+    let kept = match settings.get(RANKING_RULES) {
+        Some(Value::Null) => json!(default_ranking_rules(node_version)),
+        Some(rules) if rules.is_array() => rules.clone(),
+        _ => return,
+    };
+    overlay.insert(RANKING_RULES.to_owned(), kept);
 }
 
-/// The ranking rules for a node on which documents are about to stand in another order than that of insertion.
-pub fn ranking_rules_to_break_ties(overlay: &Value, node_version: (u64, u64)) -> Value {
-    let by_user = overlay.get(RANKING_RULES).and_then(Value::as_array).cloned();
+/// The ranking rules for a node on which documents are about to stand in another order than that of insertion: those
+/// last sent, or those it was made with. The defaults of today need not be the ones it has.
+pub fn ranking_rules_to_break_ties(
+    overlay: &Value,
+    user_settings: &Value,
+    node_version: (u64, u64),
+) -> Value {
+    let rules_of = |settings: &Value| settings.get(RANKING_RULES).and_then(Value::as_array).cloned();
+    let by_user = rules_of(overlay).or_else(|| rules_of(user_settings));
     let mut rules = by_user
         .unwrap_or_else(|| default_ranking_rules(node_version).iter().map(|rule| json!(rule)).collect());
     rules.push(json!(TIE_BREAK_RULE));

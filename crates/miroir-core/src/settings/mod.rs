@@ -153,7 +153,7 @@ fn requested_settings(
 
 /// Turns what the user asks for into what nodes are asked for, and records in the overlay what only Miroir holds.
 fn translate(settings: &mut Map<String, Value>, overlay: &mut Map<String, Value>, needs: NodeNeeds) {
-    lists::keep_ranking_rules(settings, overlay);
+    lists::keep_ranking_rules(settings, overlay, needs.version);
     lists::add_hidden(settings, needs);
     if let Some(displayed) = settings.get_mut(DISPLAYED)
         && let Some(list) = lists::displayed_to_keep(displayed)

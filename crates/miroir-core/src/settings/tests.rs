@@ -65,10 +65,16 @@ fn what_costs_time_is_left_out_where_it_is_not_needed() {
 
 #[test]
 fn the_rule_that_breaks_ties_is_added_to_the_rules_last_accepted() {
-    let to_break_ties = |overlay: &Value| ranking_rules_to_break_ties(overlay, NEEDS.version);
+    let to_break_ties = |overlay: &Value| ranking_rules_to_break_ties(overlay, &json!({}), NEEDS.version);
     assert_eq!(to_break_ties(&Value::Null), default_node_settings(NEEDS)[RANKING_RULES]);
     let change = apply("ranking-rules", SettingsMethod::Put, &json!(["words", "sort"]), &Value::Null);
     assert_eq!(to_break_ties(&change.overlay), json!(["words", "sort", TIE_BREAK_RULE]));
+    let made_with = json!({RANKING_RULES: ["words", "attribute"]});
+    assert_eq!(
+        ranking_rules_to_break_ties(&json!({}), &made_with, (1, 50)),
+        json!(["words", "attribute", TIE_BREAK_RULE]),
+        "the rules an index was made with, not the defaults of newer nodes"
+    );
     let other = apply("stop-words", SettingsMethod::Put, &json!(["the"]), &change.overlay);
     assert_eq!(to_break_ties(&other.overlay), json!(["words", "sort", TIE_BREAK_RULE]));
     let reset = apply("ranking-rules", SettingsMethod::Delete, &Value::Null, &other.overlay);
@@ -122,7 +128,7 @@ fn deleting_everything_resets_what_nodes_show_and_keeps_our_entries() {
     for name in ["stopWords", "embedders", "prefixSearch", "chat", "newer"] {
         assert_eq!(body.get(name), Some(&Value::Null), "{name}");
     }
-    assert_eq!(change.overlay, json!({}));
+    assert_eq!(change.overlay, json!({RANKING_RULES: default_ranking_rules(NEEDS.version)}));
 }
 
 #[test]

@@ -12,8 +12,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::routes;
 use crate::cluster::Cluster;
@@ -34,21 +35,27 @@ pub async fn serve(
 ) -> io::Result<()> {
     let router = routes(cluster);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (running, one_ended) = (TaskTracker::new(), CancellationToken::new());
     let mut handovers = Vec::new();
-    let mut ends = Vec::new();
     for number in 0..threads {
         let (handover, connections) = mpsc::channel(WAITING_CONNECTIONS);
-        ends.push(start_thread(number, router.clone(), connections, stop.clone())?);
+        let alive = (running.token(), one_ended.clone().drop_guard());
+        start_thread(number, router.clone(), connections, stop.clone(), alive)?;
         handovers.push(handover);
     }
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
+        // No service at all is noticed sooner than one that drops every other connection.
+        () = one_ended.cancelled() => {
+            return Err(io::Error::other("a thread that answers clients has ended"));
+        }
         () = hand_out(&listener, &handovers) => {}
     }
-    drop(listener);
-    let all_ended = futures_util::future::join_all(ends);
+    drop((listener, handovers));
+    running.close();
     // Threads that are not done by then end with the process.
-    if tokio::time::timeout(grace, all_ended).await.is_err() {
+    if tokio::time::timeout(grace, running.wait()).await.is_err() {
         tracing::warn!("stopped before every request had been answered");
     }
     Ok(())
@@ -73,15 +80,15 @@ async fn hand_out(listener: &TcpListener, handovers: &[mpsc::Sender<std::net::Tc
     }
 }
 
-/// Starts a thread; what comes back says when it has ended.
+/// Starts a thread that drops `alive` when it ends, however it does.
 fn start_thread(
     number: usize,
     router: Router,
     connections: mpsc::Receiver<std::net::TcpStream>,
     stop: CancellationToken,
-) -> io::Result<oneshot::Receiver<()>> {
+    alive: impl Send + 'static,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (ended, end) = oneshot::channel();
     std::thread::Builder::new().name(format!("miroir-serve-{number}")).spawn(move || {
         let listener = HandedOver { connections };
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -94,10 +101,9 @@ fn start_thread(
         if let Err(error) = served {
             tracing::error!(%error, "a thread that answers clients has ended");
         }
-        // Nobody waits any more when the time to finish is over.
-        let _ = ended.send(());
+        drop(alive);
     })?;
-    Ok(end)
+    Ok(())
 }
 
 /// Never ends. A runtime that is given a timer due before all others interrupts its own wait to reckon with it:

@@ -26,6 +26,8 @@ const ROUNDS: usize = 3;
 pub struct Ask<'a> {
     /// The node's part of the cover.
     pub part: &'a CoverPart,
+    /// How many shards are asked for in this round, of this node and all others.
+    pub covered: usize,
     /// Only these shards; `None` when the node holds nothing else.
     pub shards: Option<&'a [ShardId]>,
     /// The same as a filter expression.
@@ -78,10 +80,11 @@ impl Cluster {
         for _ in 0..ROUNDS {
             let missing = std::mem::take(&mut cover.missing);
             let alone = gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty();
+            let covered = cover.parts.iter().map(|part| part.shards.len()).sum();
             let asks = cover.parts.into_iter().map(|part| {
                 let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
                 let shards = (!part.whole).then_some(part.shards.as_slice());
-                let calls = calls(Ask { part: &part, shards, filter: filter.as_deref(), alone });
+                let calls = calls(Ask { part: &part, covered, shards, filter: filter.as_deref(), alone });
                 self.ask_part(index, fleet.get(part.node).copied(), part, calls)
             });
             let mut unanswered: HashSet<ShardId> = HashSet::new();

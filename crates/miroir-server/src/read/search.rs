@@ -81,7 +81,7 @@ impl Cluster {
             if ask.alone {
                 return vec![Call::post(path.clone(), plan.body_alone(ask.filter), limit)];
             }
-            let share = ask.part.shards.len() as f64 / f64::from(index.record.shards);
+            let share = ask.part.shards.len() as f64 / ask.covered.max(1) as f64;
             let depth = if asks_for_all { Depth::Whole } else { Depth::Likely { share } };
             let searches = plan.bodies(ask.filter, depth).into_iter();
             let counting = by_frequency.as_ref().map(|search| search.counting_body(uid));

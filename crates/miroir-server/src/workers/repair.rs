@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miroir_core::hidden::{INSERTED_AT_FIELD, shard_filter};
 use miroir_core::replica::ReplicaState;
@@ -18,11 +18,14 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::settings::{Agreed, wait_for_node_task};
+use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::write::encode;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after repairs that failed. Short enough for a node that is well again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// How long a repair waits for its turn among the writes.
@@ -55,14 +58,20 @@ enum RepairError {
 
 /// Runs until told to stop.
 pub(crate) async fn repair_replicas(cluster: Arc<Cluster>) {
+    let mut put_off: HashMap<(String, String), (Backoff, Instant)> = HashMap::new();
     loop {
         tokio::select! {
             () = cluster.stop.cancelled() => return,
             () = cluster.repair_wanted.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        put_off.retain(|(uid, _), _| cluster.handle(uid).view().is_some());
         for view in cluster.indexes() {
             for (name, shards) in waiting(&view) {
+                let key = (view.record.uid.clone(), name.clone());
+                if put_off.get(&key).is_some_and(|(_, until)| Instant::now() < *until) {
+                    continue;
+                }
                 let Some(node) = cluster.fleet.get(&name).filter(|node| node.health().is_up()) else {
                     continue;
                 };
@@ -74,10 +83,16 @@ pub(crate) async fn repair_replicas(cluster: Arc<Cluster>) {
                 };
                 match outcome {
                     Ok(()) => {
-                        tracing::info!(index = %index.uid, node = %name, shards = shards.len(), "repaired")
+                        put_off.remove(&key);
+                        tracing::info!(index = %index.uid, node = %name, shards = shards.len(), "repaired");
                     }
                     Err(error) => {
-                        tracing::warn!(index = %index.uid, node = %name, %error, "not repaired yet")
+                        let new = || (Backoff::new(LOOK_EVERY, LONGEST_PAUSE), Instant::now());
+                        let (backoff, until) = put_off.entry(key).or_insert_with(new);
+                        *until = Instant::now() + backoff.fail();
+                        if backoff.is_worth_telling() {
+                            tracing::warn!(index = %index.uid, node = %name, %error, "not repaired yet");
+                        }
                     }
                 }
             }
@@ -107,8 +122,8 @@ async fn repair_node(
     if view.record.settings_version == 0 {
         return Err(RepairError::NotNow("the index is still being created".to_owned()));
     }
-    let view = note_disorder(cluster, index, target, view).await?;
     ensure_index(cluster, target, &view).await?;
+    let view = note_disorder(cluster, index, target, view).await?;
     let mut repaired = Vec::new();
     for shard in shards {
         let nodes = view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
@@ -138,7 +153,7 @@ async fn repair_node(
     Ok(())
 }
 
-/// Copied documents stand in the order in which they were copied, so the node must break ties by itself from now on.
+/// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.
 async fn note_disorder(
     cluster: &Cluster,
     index: &Index,
@@ -192,7 +207,7 @@ async fn ensure_index(cluster: &Cluster, target: &Node, view: &IndexView) -> Res
     let agreed = Agreed {
         user: &view.record.settings,
         overlay: &view.record.overlay,
-        needs: cluster.needs(&view.record),
+        needs: cluster.needs_of_one_behind(view),
         hash: &view.record.settings_hash,
     };
     agreed.apply(target, uid).await?;

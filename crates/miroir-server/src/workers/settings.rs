@@ -66,7 +66,7 @@ impl Cluster {
                 let agreed = Agreed {
                     user: &settings,
                     overlay: &view.record.overlay,
-                    needs: self.needs(&view.record),
+                    needs: self.needs_of_one_behind(&view),
                     hash: &hash,
                 };
                 if let Err(error) = agreed.apply(&node, &index.uid).await {
@@ -104,7 +104,7 @@ impl Cluster {
         let agreed = Agreed {
             user: &view.record.settings,
             overlay: &view.record.overlay,
-            needs: self.needs(&view.record),
+            needs: self.needs_of_one_behind(&view),
             hash: &view.record.settings_hash,
         };
         for NodeTask { node, task_uid } in taken {

@@ -82,7 +82,8 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
 async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> {
     let uid = task.record.index_uid.clone().unwrap_or_default();
     let handle = cluster.handle(&uid);
-    let view = handle.view();
+    // An index of the same name may have been made since.
+    let view = handle.view().filter(|_| handle.has_begun_by(task.record.uid));
     let failures = failures(task);
     let nodes: BTreeSet<&str> = task.record.node_tasks.iter().map(|task| task.node.as_str()).collect();
     let succeeded: BTreeSet<&str> = nodes

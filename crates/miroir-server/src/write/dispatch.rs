@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_core::error::ApiError;
+use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::write::operation::{Operation, Payload};
+use crate::write::outcome::parse_refusal;
 use crate::write::prepare::unavailable;
 
 /// How often a broken call is tried before the node counts as having missed the write.
@@ -32,6 +33,10 @@ pub struct Dispatched {
     /// A node refused it as wrong: its status and body. Nodes of one version agree on what is wrong, so one is
     /// enough.
     pub rejected: Option<(http::StatusCode, bytes::Bytes)>,
+    /// Of the nodes that missed it, those that cannot have any of it: never sent to, or refused.
+    pub untouched: BTreeSet<String>,
+    /// Of these, the nodes that had made what was needed before they refused it.
+    pub prepared: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -42,8 +47,17 @@ struct Summary {
 
 enum NodeOutcome {
     Took(Vec<u64>),
+    NotSent(String),
     Missed(String),
-    Rejected(http::StatusCode, bytes::Bytes),
+    Rejected { status: http::StatusCode, body: bytes::Bytes, taken: Taken },
+}
+
+/// What a node had taken of a write before it refused the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Nothing,
+    Preparations,
+    Documents,
 }
 
 /// Everything needed to send one write.
@@ -118,7 +132,7 @@ impl Cluster {
             while let Some(((node, shards), others)) = rest.split_first() {
                 rest = others;
                 let outcome = self.send_to(write, node, shards).await;
-                let decided = !matches!(outcome, NodeOutcome::Missed(_));
+                let decided = !matches!(outcome, NodeOutcome::Missed(_) | NodeOutcome::NotSent(_));
                 dispatched.add(node, outcome);
                 if dispatched.rejected.is_some() {
                     return dispatched;
@@ -137,10 +151,10 @@ impl Cluster {
 
     async fn send_to(&self, write: &Dispatch<'_>, node: &str, shards: &[ShardId]) -> NodeOutcome {
         let Some(node) = self.fleet.get(node) else {
-            return NodeOutcome::Missed(format!("node `{node}` is not in the configuration"));
+            return NodeOutcome::NotSent(format!("node `{node}` is not in the configuration"));
         };
         if !node.health().is_up() {
-            return NodeOutcome::Missed(format!("node `{}` is down", node.id()));
+            return NodeOutcome::NotSent(format!("node `{}` is down", node.id()));
         }
         // A node only queues what it is sent, which takes little more than a read.
         let limit = self.config.node_timeout * 2;
@@ -157,12 +171,30 @@ impl Cluster {
                         }
                     }
                 }
-                Ok(answer) => return NodeOutcome::Rejected(answer.status, answer.body),
+                Ok(answer) => {
+                    let refusal = parse_refusal(answer.status, &answer.body);
+                    if is_about_the_request(&refusal) {
+                        let taken = match tasks.len() {
+                            0 => Taken::Nothing,
+                            calls if calls <= write.operation.preparations() => Taken::Preparations,
+                            _ => Taken::Documents,
+                        };
+                        return NodeOutcome::Rejected { status: answer.status, body: answer.body, taken };
+                    }
+                    let reason = format!("node `{}` cannot take it now: {}", node.id(), refusal.message);
+                    return NodeOutcome::Missed(reason);
+                }
                 Err(error) => return NodeOutcome::Missed(error.to_string()),
             }
         }
         NodeOutcome::Took(tasks)
     }
+}
+
+/// Whether a node refused a write because of what was asked. A full disk or a full queue is answered with a 4xx as
+/// well, but is the state of one node, and passes.
+fn is_about_the_request(refusal: &ApiError) -> bool {
+    refusal.kind == ErrorType::InvalidRequest && !matches!(refusal.status, 408 | 429)
 }
 
 async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node::NodeAnswer, NodeError> {
@@ -192,10 +224,20 @@ impl Dispatched {
                 let tasks = tasks.into_iter().map(|task_uid| NodeTask { node: node.to_owned(), task_uid });
                 self.node_tasks.extend(tasks);
             }
+            NodeOutcome::NotSent(reason) => {
+                self.missed.insert(node.to_owned(), reason);
+                self.untouched.insert(node.to_owned());
+            }
             NodeOutcome::Missed(reason) => {
                 self.missed.insert(node.to_owned(), reason);
             }
-            NodeOutcome::Rejected(status, body) => {
+            NodeOutcome::Rejected { status, body, taken } => {
+                if taken != Taken::Documents {
+                    self.untouched.insert(node.to_owned());
+                }
+                if taken == Taken::Preparations {
+                    self.prepared.push(node.to_owned());
+                }
                 self.missed
                     .insert(node.to_owned(), format!("the node refused the write with status {status}"));
                 self.rejected.get_or_insert((status, body));
@@ -209,6 +251,14 @@ impl Dispatched {
         self.acknowledged.extend(again.acknowledged);
         self.missed = again.missed;
         self.rejected = again.rejected;
+        self.untouched = again.untouched;
+        self.prepared.extend(again.prepared);
+    }
+
+    /// Whether it was found wrong before anything of it was done anywhere.
+    pub fn came_to_nothing(&self) -> bool {
+        let untouched = self.missed.keys().all(|node| self.untouched.contains(node));
+        self.rejected.is_some() && self.acknowledged.is_empty() && untouched
     }
 
     /// Why nodes missed it, for a message.
@@ -310,6 +360,43 @@ mod tests {
     }
 
     const BOTH: [ShardId; 2] = [ShardId(0), ShardId(1)];
+
+    #[test]
+    fn the_state_of_a_node_does_not_make_a_request_wrong() {
+        let says = |status: u16, code: &str, kind: &str| {
+            let body = format!(r#"{{"message":"m","code":"{code}","type":"{kind}","link":"l"}}"#);
+            let status = http::StatusCode::from_u16(status).unwrap();
+            is_about_the_request(&parse_refusal(status, body.as_bytes()))
+        };
+        assert!(says(400, "invalid_settings_ranking_rules", "invalid_request"));
+        assert!(says(404, "index_not_found", "invalid_request"));
+        // A full task queue or a full disk, as Meilisearch tells it.
+        assert!(!says(422, "no_space_left_on_device", "system"));
+        assert!(!says(429, "too_many_search_requests", "invalid_request"));
+    }
+
+    #[test]
+    fn a_write_came_to_nothing_only_where_nobody_may_have_it() {
+        let refused = |taken| NodeOutcome::Rejected {
+            status: http::StatusCode::BAD_REQUEST,
+            body: bytes::Bytes::new(),
+            taken,
+        };
+        let after = |outcomes: Vec<NodeOutcome>| {
+            let mut dispatched = Dispatched::default();
+            for (number, outcome) in outcomes.into_iter().enumerate() {
+                dispatched.add(&format!("n{number}"), outcome);
+            }
+            dispatched.came_to_nothing()
+        };
+        let (down, silent) =
+            (|| NodeOutcome::NotSent("down".to_owned()), || NodeOutcome::Missed("late".to_owned()));
+        assert!(after(vec![refused(Taken::Nothing)]) && after(vec![down(), refused(Taken::Nothing)]));
+        assert!(after(vec![refused(Taken::Preparations)]));
+        assert!(!after(vec![silent(), refused(Taken::Nothing)]), "who was too late to answer may have it");
+        assert!(!after(vec![refused(Taken::Documents)]), "it had taken a part before");
+        assert!(!after(vec![NodeOutcome::Took(vec![1]), refused(Taken::Nothing)]) && !after(vec![down()]));
+    }
 
     #[test]
     fn who_missed_what_another_took_is_stale() {

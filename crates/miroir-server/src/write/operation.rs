@@ -192,6 +192,20 @@ impl Operation {
         }
     }
 
+    /// How many of the first calls only prepare: they make an empty index, or set a rule that does no harm.
+    pub fn preparations(&self) -> usize {
+        match self {
+            Self::CreateIndex { .. } => 2,
+            Self::ChangeSettings { create, .. } | Self::AddDocuments { create, .. } => {
+                2 * usize::from(create.is_some())
+            }
+            Self::DeleteDocuments { tie_break, .. } | Self::DeleteByFilter { tie_break, .. } => {
+                usize::from(tie_break.is_some())
+            }
+            Self::UpdateIndex { .. } | Self::DeleteIndex | Self::ClearDocuments => 0,
+        }
+    }
+
     /// The shards whose replicas must take this write.
     pub fn shards_concerned(&self, shard_count: u16, payload: &Payload) -> Vec<ShardId> {
         match (self, payload) {

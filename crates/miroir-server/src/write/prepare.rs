@@ -171,6 +171,10 @@ impl Cluster {
                 let details =
                     json!({ "providedIds": ids.len(), "deletedDocuments": null, "originalFilter": null });
                 let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                if ids.is_empty() {
+                    let details = json!({ "providedIds": 0, "deletedDocuments": 0, "originalFilter": null });
+                    return Ok(Prepared::Ended { details, error: None });
+                }
                 let holders = index.holders(ids.iter().map(|id| shard_of(id, index.record.shards)));
                 let (tie_break, record) = self.break_ties(index, holders, now);
                 let operation = Operation::DeleteDocuments { ids, tie_break };
@@ -241,6 +245,11 @@ impl Cluster {
             Ok(Prepared::Ended { details, error: Some(error) })
         };
         let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
+        let changes_nothing = received == 0 && index.is_some() && requested.is_none();
+        if changes_nothing {
+            let details = json!({ "receivedDocuments": 0, "indexedDocuments": 0 });
+            return Ok(Prepared::Ended { details, error: None });
+        }
         let primary_key = match batch.resolve_primary_key(record.primary_key.as_deref(), requested.as_deref())
         {
             Ok(primary_key) => primary_key,
@@ -322,12 +331,19 @@ impl Cluster {
         now: &str,
     ) -> (Option<TieBreak>, IndexRecord) {
         let mut record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
-        let nodes: Vec<String> = nodes.into_iter().filter(|node| !record.disordered.contains(node)).collect();
+        // A node that missed something may have missed the rule as well; it is sent again in vain at worst.
+        let may_lack_it = |node: &String| {
+            !record.disordered.contains(node) || index.exceptions.keys().any(|(_, other)| other == node)
+        };
+        let nodes: Vec<String> = nodes.into_iter().filter(may_lack_it).collect();
         if nodes.is_empty() || index.nodes().len() < 2 {
             return (None, record);
         }
         record.disordered.extend(nodes.iter().cloned());
-        let ranking_rules = ranking_rules_to_break_ties(&record.overlay, self.fleet.oldest_version());
+        record.disordered.sort();
+        record.disordered.dedup();
+        let ranking_rules =
+            ranking_rules_to_break_ties(&record.overlay, &record.settings, self.fleet.oldest_version());
         (Some(TieBreak { nodes, ranking_rules }), record)
     }
 
@@ -401,6 +417,9 @@ pub fn not_acknowledged(task_uid: u64, reason: &str) -> ApiError {
     ))
 }
 
+/// Code of the errors for writes that too few nodes took.
+pub const NO_QUORUM: &str = "miroir_no_quorum";
+
 fn no_quorum(message: String) -> ApiError {
-    ApiError::new(503, "miroir_no_quorum", ErrorType::Internal, message)
+    ApiError::new(503, NO_QUORUM, ErrorType::Internal, message)
 }

@@ -152,6 +152,10 @@ impl Cluster {
         if let Some((status, body)) = write.dispatched.rejected.clone()
             && !judgement.decided
         {
+            // Whoever missed what another replica took must not be read, whatever becomes of the task.
+            let stale = judgement.stale;
+            self.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
+            self.note_stale(index, &stale);
             return self.give_up(index, pending, write, view.as_deref(), status, &body).await;
         }
         let done = self.acknowledge(index, write.task_uid, &write.dispatched, &judgement).await;
@@ -188,6 +192,8 @@ impl Cluster {
         let error = self.node_refusal(view, status, body);
         let mut index_changes = Vec::new();
         if write.operation.creates_index() {
+            // Its remains would be found in the next index of that name.
+            self.drop_index(&index.uid, view.map(IndexView::nodes).unwrap_or_default()).await?;
             index_changes.push(IndexChange::Delete(index.uid.clone()));
         } else if matches!(write.operation, Operation::ChangeSettings { .. }) {
             self.restore_settings(index, &write.dispatched.node_tasks).await?;
@@ -211,6 +217,20 @@ impl Cluster {
         pending.finished(&[write.task_uid]);
         self.task_finished.notify_waiters();
         Ok(())
+    }
+
+    /// Takes an index that is not to be off these nodes.
+    pub(super) async fn drop_index(&self, uid: &str, nodes: Vec<String>) -> Result<(), String> {
+        let deletion = Dispatch {
+            uid,
+            shards: 1,
+            operation: &Operation::DeleteIndex,
+            payload: &Payload::None,
+            targets: nodes.into_iter().map(|node| (node, Vec::new())).collect(),
+            try_one_first: false,
+        };
+        let dropped = self.dispatch(&deletion).await;
+        if dropped.missed.is_empty() { Ok(()) } else { Err(dropped.reasons()) }
     }
 
     async fn stored_payload(&self, task: u64) -> Result<Payload, String> {

@@ -24,7 +24,7 @@ use crate::write::dispatch::Dispatch;
 use crate::write::operation::{Operation, Payload};
 use crate::write::outcome::with_committed_settings;
 use crate::write::positions::{MOST_PENDING_DOCUMENTS, PendingWrites};
-use crate::write::prepare::{Prepared, ToSend, WriteRequest, not_acknowledged, unavailable};
+use crate::write::prepare::{NO_QUORUM, Prepared, ToSend, WriteRequest, not_acknowledged, unavailable};
 use crate::write::recovery::Interrupted;
 
 /// How long a write may wait for those before it.
@@ -192,7 +192,9 @@ impl Cluster {
             index_changes: vec![index_change(before.as_deref(), record.as_ref(), uid)],
         };
         let task_uid = self.store.begin(task, Some(intent)).await.map_err(store_error)?;
-
+        if before.is_none() {
+            index.begins_with(task_uid);
+        }
         index.set_view(record.map(|record| {
             let exceptions = index.view().map(|view| view.exceptions.clone()).unwrap_or_default();
             IndexView::new(record, exceptions, before.as_deref())
@@ -222,18 +224,28 @@ impl Cluster {
             NotAccepted::Interrupted(error, Box::new(write))
         };
         if let Some((status, body)) = &dispatched.rejected
-            && dispatched.acknowledged.is_empty()
+            && dispatched.came_to_nothing()
         {
             let error = self.node_refusal(before.as_deref(), *status, body);
             let undone =
                 self.take_back(index, pending, task_uid, before.as_deref(), &operation, &error).await;
+            if before.is_none()
+                && let Err(reasons) = self.drop_index(uid, dispatched.prepared.clone()).await
+            {
+                tracing::warn!(index = %uid, reasons, "an empty index that was not to be stays on a node");
+            }
             return Err(match undone {
                 Ok(()) => error.into(),
-                Err(store) => interrupted(store_error(store), dispatched, false),
+                Err(store) => {
+                    interrupted(not_acknowledged(task_uid, &store_error(store).message), dispatched, false)
+                }
             });
         }
         let judgement = dispatched.judge(&view, &concerned, self.config.min_write_acks);
         if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
+            // Whatever failed, what was sent will be carried out.
+            let is_said = error.code == NO_QUORUM;
+            let error = if is_said { error } else { not_acknowledged(task_uid, &error.message) };
             return Err(interrupted(error, dispatched, judgement.decided));
         }
         if !judgement.confirmed {
