@@ -104,7 +104,7 @@ impl Cluster {
         let agreed = Agreed {
             user: &view.record.settings,
             overlay: &view.record.overlay,
-            needs: self.needs_of_one_behind(&view),
+            needs: self.needs(&view.record),
             hash: &view.record.settings_hash,
         };
         for NodeTask { node, task_uid } in taken {
