@@ -313,6 +313,7 @@ async fn documents_in_every_form() {
     script.bare(Method::DELETE, &format!("{path}/3")).await;
     script.bare(Method::DELETE, &format!("{path}/nowhere")).await;
     script.json(Method::POST, &format!("{path}/delete-batch"), json!([4, "5", 999])).await;
+    script.json(Method::POST, &format!("{path}/delete-batch"), json!([])).await;
     script.json(Method::POST, &format!("{path}/delete"), json!({ "filter": "year = 1952" })).await;
     for wrong in [
         json!({ "filter": "nowhere = 1" }),

@@ -199,10 +199,11 @@ impl Cluster {
             let exceptions = index.view().map(|view| view.exceptions.clone()).unwrap_or_default();
             IndexView::new(record, exceptions, before.as_deref())
         }));
-        drop(recording);
+        // Before anyone else may change the record: a change that failed is undone only where no other is on its way.
         if let (Operation::ChangeSettings { .. }, Some(view)) = (&operation, index.view()) {
             view.settings_in_flight.fetch_add(1, Ordering::AcqRel);
         }
+        drop(recording);
         if before.as_ref().is_none_or(|view| view.record.next_position == 0) {
             pending.begin_anew();
         }
