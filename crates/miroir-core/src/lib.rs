@@ -10,6 +10,7 @@ pub mod filter;
 pub mod hidden;
 pub mod node_message;
 pub mod placement;
+pub mod reconcile;
 pub mod replica;
 pub mod search;
 pub mod settings;

@@ -3,7 +3,7 @@
 //! What must survive lives in the store; what is here is a view of it, or can be found out again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::settings::NodeNeeds;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::index::{Index, IndexView, is_split};
+use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
 pub struct Cluster {
@@ -38,6 +39,7 @@ pub struct Cluster {
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
+    workers: Mutex<Vec<Report>>,
 }
 
 impl Cluster {
@@ -60,6 +62,7 @@ impl Cluster {
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
             indexes: RwLock::default(),
+            workers: Mutex::default(),
         }
     }
 
@@ -78,6 +81,22 @@ impl Cluster {
         let has_company = view.nodes().len() > 1;
         let needs = self.needs(&view.record);
         NodeNeeds { breaks_ties: needs.breaks_ties || has_company, ..needs }
+    }
+
+    /// Takes note of a worker, to be listed.
+    pub(crate) fn add_worker(&self, report: Report) {
+        match self.workers.lock() {
+            Ok(mut workers) => workers.push(report),
+            Err(poisoned) => poisoned.into_inner().push(report),
+        }
+    }
+
+    /// What the workers are doing.
+    pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
+        match self.workers.lock() {
+            Ok(workers) => workers.iter().map(Report::status).collect(),
+            Err(poisoned) => poisoned.into_inner().iter().map(Report::status).collect(),
+        }
     }
 
     /// Copies of each document in the whole fleet, when nothing is missing.

@@ -257,8 +257,29 @@ impl IndexView {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An index `movies` whose shards are on these nodes.
+    pub(crate) fn view(placement: &[&[&str]], exceptions: Exceptions) -> IndexView {
+        let owned = |nodes: &&[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
+        let record = IndexRecord {
+            uid: "movies".to_owned(),
+            primary_key: None,
+            shards: placement.len() as u16,
+            created_at: String::new(),
+            updated_at: String::new(),
+            next_position: 0,
+            settings: serde_json::Value::Null,
+            overlay: serde_json::Value::Null,
+            settings_version: 1,
+            settings_hash: String::new(),
+            placement: placement.iter().map(owned).collect(),
+            placement_epoch: 0,
+            disordered: Vec::new(),
+        };
+        IndexView::new(record, exceptions, None)
+    }
 
     const SOON: Duration = Duration::from_millis(50);
     const NEVER: Duration = Duration::from_secs(3_600);

@@ -64,7 +64,7 @@ impl Server {
         cluster.fleet.keep_probing(&cluster.tasks, &stop);
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
         cluster.recover_writes().await?;
-        cluster.tasks.spawn(workers::repair_replicas(Arc::clone(&cluster)));
+        workers::start_workers(&cluster);
         Ok(Self { cluster, listener })
     }
 

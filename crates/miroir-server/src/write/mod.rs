@@ -13,4 +13,5 @@ pub(crate) use operation::encode;
 pub(crate) use outcome::{parse_refusal, settle_settings};
 pub use positions::PendingWrites;
 pub use prepare::WriteRequest;
+pub(crate) use prepare::unavailable;
 pub use sequencer::Accepted;
