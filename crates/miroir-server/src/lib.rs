@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod http_api;
 mod index;
+mod node_check;
 mod read;
 mod run;
 mod translate;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use miroir_node::Fleet;
+use miroir_node::{Fleet, NodeCheck};
 use miroir_store::{SqliteStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http_api;
 use crate::index::IndexView;
+use crate::node_check::Trusting;
 use crate::workers;
 
 /// Acknowledged tasks that may wait for the follower; more are found in the store.
@@ -60,8 +61,9 @@ impl Server {
         let (acknowledged, to_follow) = mpsc::channel(FOLLOWER_QUEUE);
         let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
         cluster.load().await?;
-        cluster.fleet.probe_once().await;
-        cluster.fleet.keep_probing(&cluster.tasks, &stop);
+        let check: Arc<dyn NodeCheck> = Arc::new(Trusting);
+        cluster.fleet.probe_once(check.as_ref()).await;
+        cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
         cluster.recover_writes().await?;
         cluster.tasks.spawn(workers::repair_replicas(Arc::clone(&cluster)));
