@@ -90,7 +90,8 @@ pub fn choose_cover(costs: &[f64], turn: u64) -> Option<usize> {
     }
     let fair: Vec<usize> = (0..costs.len()).filter(|place| is_fair(&costs[*place])).collect();
     // Other bits than those that chose the first: what a slow node leaves is spread over all others.
-    fair.get(((turn >> 32 ^ turn / costs.len() as u64) % fair.len().max(1) as u64) as usize).copied()
+    let other_bits = (turn >> 32) ^ (turn / costs.len() as u64);
+    fair.get((other_bits % fair.len().max(1) as u64) as usize).copied()
 }
 
 /// The shortest time before another node is asked as well.

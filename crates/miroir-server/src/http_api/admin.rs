@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use miroir_core::health::HealthState;
 use serde_json::json;
 
 use super::answer;
@@ -22,7 +23,7 @@ pub async fn topology(State(cluster): State<Arc<Cluster>>) -> Response {
                 "address": node.address(),
                 "replicaGroup": node.group(),
                 "health": node.health().state(),
-                "lastError": if node.health().is_up() { None } else { node.health().last_error() },
+                "lastError": node.health().last_error().filter(|_| node.health().state() != HealthState::Healthy),
                 "version": node.health().version(),
                 "callsInFlight": node.in_flight(),
                 "searchMs": {

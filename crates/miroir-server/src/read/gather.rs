@@ -50,7 +50,8 @@ impl Reading {
         limit.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether there is no time left.
+    pub fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 }
@@ -107,6 +108,7 @@ impl Cluster {
         calls: impl Fn(Ask<'_>) -> Vec<Call> + Sync,
     ) -> Result<Gathered, ApiError> {
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
+        let fastest = fleet.iter().filter_map(|node| node.speed().percentile).min();
         let mut failed: HashSet<usize> = HashSet::new();
         let mut gathered =
             Gathered { answers: Vec::new(), parts: Vec::new(), alone: false, missing: Vec::new() };
@@ -125,6 +127,7 @@ impl Cluster {
                 calls: &calls,
                 covered: cover.parts.iter().map(|part| part.shards.len()).sum(),
                 alone: gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty(),
+                fastest,
             };
             if reading.is_search {
                 self.reads.hedge_budget().earn(cover.parts.len());

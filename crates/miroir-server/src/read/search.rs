@@ -7,6 +7,7 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
+use miroir_core::health::HealthState;
 use miroir_core::search::{
     Depth, FrequencySearch, MergeError, PlanError, SearchPlan, body_from_query_string,
 };
@@ -50,10 +51,11 @@ impl Cluster {
         if let Some(name) = plan.filter().and_then(reserved_name_in) {
             return Err(reserved_field(&name));
         }
+        let reading = Reading::of_search(self.config.node_timeout, plan.affinity());
         let search = SharedSearch { generation, body };
         // Half of what a search may take, so that there is time left should the other one come to nothing.
         let patience = self.config.node_timeout;
-        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, begun)).await
+        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
     }
 
     /// Answers a search that has been understood.
@@ -61,13 +63,11 @@ impl Cluster {
         &self,
         index: &IndexView,
         plan: &SearchPlan,
+        reading: &Reading,
         begun: Instant,
     ) -> Result<ReadAnswer, ApiError> {
-        let reading = Reading::of_search(self.config.node_timeout, plan.affinity());
-        let (merged, missing) = match self.ask_and_merge(index, plan, &reading, false, begun).await? {
-            (Err(MergeError::TooFewHits), _) => {
-                self.ask_and_merge(index, plan, &reading, true, begun).await?
-            }
+        let (merged, missing) = match self.ask_and_merge(index, plan, reading, false, begun).await? {
+            (Err(MergeError::TooFewHits), _) => self.ask_and_merge(index, plan, reading, true, begun).await?,
             answered => answered,
         };
         let body = merged.map_err(|error| {
@@ -158,11 +158,18 @@ impl Cluster {
 
     /// Sends a read that is known to be wrong to one node, for its error.
     pub(crate) async fn refusal_of_one_node(&self, index: Option<&IndexView>, call: &Call) -> ApiError {
-        for node in self.fleet.up() {
+        let reading = Reading::with_limit(call.limit);
+        let mut nodes: Vec<_> = self.fleet.up().collect();
+        nodes.sort_by_key(|node| node.health().state() != HealthState::Healthy);
+        for node in nodes {
+            if reading.is_over() {
+                break;
+            }
             if index.is_some_and(|index| index.shards_on(node.id().as_str()).is_empty()) {
                 continue;
             }
-            match node.send(call).await {
+            let call = Call { limit: reading.limit(call.limit), ..call.clone() };
+            match node.send(&call).await {
                 Ok(answer) if answer.status.is_client_error() => {
                     return self.node_refusal(index, answer.status, &answer.body);
                 }
