@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::index::{Index, IndexView, is_split};
+use crate::read::Reads;
 use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
@@ -38,6 +39,8 @@ pub struct Cluster {
     pub(crate) task_finished: Notify,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
+    /// What reads know of each other.
+    pub(crate) reads: Reads,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
     workers: Mutex<Vec<Report>>,
 }
@@ -61,6 +64,7 @@ impl Cluster {
             acknowledged,
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
+            reads: Reads::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),
         }
@@ -126,11 +130,18 @@ impl Cluster {
     /// An index that can be read, or Meilisearch's own error. One that is still being created cannot: its
     /// settings have not been read back from the nodes yet.
     pub fn readable_index(&self, uid: &str) -> Result<Arc<IndexView>, ApiError> {
+        self.readable_generation(uid).map(|(view, _)| view)
+    }
+
+    /// The same with its generation, which is at most as new as the picture.
+    pub(crate) fn readable_generation(&self, uid: &str) -> Result<(Arc<IndexView>, u64), ApiError> {
         let handle = self.indexes.read().ok().and_then(|indexes| indexes.get(uid).cloned());
-        handle
-            .and_then(|index| index.view())
-            .filter(|view| view.record.settings_version > 0)
-            .ok_or_else(|| index_not_found(uid))
+        let read = |index: Arc<Index>| {
+            let generation = index.generation();
+            let view = index.view().filter(|view| view.record.settings_version > 0)?;
+            Some((view, generation))
+        };
+        handle.and_then(read).ok_or_else(|| index_not_found(uid))
     }
 
     /// All indexes that can be read, in the order of their uids.

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
-use miroir_node::{Call, Node, NodeError};
+use miroir_node::{Call, Node, NodeCheck, NodeError};
 use miroir_store::{ReplicaKey, ReplicaStatus, TaskQuery, TaskStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -52,6 +54,12 @@ struct IndexName {
 /// Name under which the store remembers the token of a node.
 pub(crate) fn token_key(node: &str) -> String {
     format!("node-token:{node}")
+}
+
+impl NodeCheck for Cluster {
+    fn check<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
+        self.check_node(node).boxed()
+    }
 }
 
 impl Cluster {

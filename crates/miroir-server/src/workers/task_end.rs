@@ -120,6 +120,7 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
         error = failures.values().next().cloned();
     }
     let outcome = outcome(cluster, task, &view, error);
+    handle.begin_generation();
     cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
     handle.task_ended(task.record.uid);
     Ok(())

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::Reading;
 use crate::write::operation::encode;
 
 /// What writes on their way will have done to a document.
@@ -147,7 +148,7 @@ impl Cluster {
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
         let limit = self.config.node_timeout;
         let gathered = self
-            .gather(index, |ask| {
+            .gather(index, &Reading::with_limit(limit), |ask| {
                 let ids: Vec<&str> =
                     ask.part.shards.iter().filter_map(|shard| to_ask.get(shard)).flatten().copied().collect();
                 let body = |some: &[&str]| {
