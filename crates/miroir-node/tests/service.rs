@@ -1,5 +1,7 @@
 //! In and out of service, against a socket that answers every request with a version, or accepts and says nothing.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
