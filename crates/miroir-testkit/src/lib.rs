@@ -16,3 +16,4 @@ pub mod profile;
 pub mod proxy;
 pub mod request;
 pub mod tally;
+pub mod torture;
