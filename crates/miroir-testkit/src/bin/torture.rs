@@ -1,8 +1,8 @@
 //! Injures nodes and Miroir for as long as wanted, and tells whether every promise was kept.
 //!
-//! `torture [--minutes N] [--seed N] [--shape NODES,RF,GROUPS] [--only KIND,…] [--without KIND,…]`
+//! `torture [--minutes N] [--seed N] [--shape NODES,RF,GROUPS] [--only KIND,…] [--without KIND,…] [--keep]`
 //!
-//! Exits 1 when a promise was not kept; logs, data and the history of the run are then kept.
+//! Exits 1 when a promise was not kept; logs, data and the history of the run are then kept, as with `--keep`.
 // A measurement that cannot go on stops with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -28,6 +28,7 @@ fn options() -> Options {
             "--seed" => options.seed = value().parse().expect("--seed takes a number"),
             "--shape" => options.shape = shape(&value()),
             "--only" => options.faults = kinds(&value()),
+            "--keep" => options.keep = true,
             "--without" => {
                 let without = kinds(&value());
                 options.faults.retain(|kind| !without.contains(kind));
@@ -59,17 +60,21 @@ async fn main() -> ExitCode {
     let options = options();
     let faults = options.faults.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
     println!("seed {}, {}, {:?} of trouble: {faults}", options.seed, options.shape.label(), options.trouble);
+    let seed = options.seed;
     let outcome = run(options).await;
     println!("{}", outcome.text);
+    for (number, directory) in outcome.kept_directories.iter().enumerate() {
+        let what = if number == 0 { " (history.log, miroir.log)" } else { "" };
+        println!("kept: {}{what}", directory.display());
+    }
     if outcome.kept {
         println!("every promise was kept");
         return ExitCode::SUCCESS;
     }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    println!("to repeat it: ./scripts/torture {} (with the seed above)", arguments.join(" "));
-    println!("kept for looking into it, history.log first:");
-    for directory in outcome.kept_directories {
-        println!("  {}", directory.display());
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--seed") {
+        arguments.extend(["--seed".to_owned(), seed.to_string()]);
     }
+    println!("a promise was not kept; to repeat it: ./scripts/torture {}", arguments.join(" "));
     ExitCode::FAILURE
 }

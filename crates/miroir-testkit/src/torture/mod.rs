@@ -65,6 +65,8 @@ pub struct Options {
     pub readers: u64,
     /// Documents that are never changed.
     pub sealed: u64,
+    /// Keep logs, data and history whatever the outcome.
+    pub keep: bool,
 }
 
 impl Options {
@@ -81,6 +83,7 @@ impl Options {
             ids: 400,
             readers: 2,
             sealed: 600,
+            keep: false,
         }
     }
 }
@@ -92,7 +95,7 @@ pub struct Outcome {
     pub kept: bool,
     /// Counts, and what went wrong.
     pub text: String,
-    /// Logs and data of a run that went wrong.
+    /// Where logs, data and history are, when they were kept: those of Miroir first.
     pub kept_directories: Vec<PathBuf>,
 }
 
@@ -168,7 +171,7 @@ pub async fn run(mut options: Options) -> Outcome {
     }
     let kept = !stage.report.has_violations();
     let mut kept_directories = Vec::new();
-    if kept {
+    if kept && !stage.options.keep {
         cluster.keep_directories(false);
         reference.keep_directory(false);
     } else {

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::RwLockWriteGuard;
 
 use super::Stage;
 use super::plan::{Fault, FaultKind, Injury};
@@ -19,6 +20,8 @@ use crate::proxy;
 
 /// Longest wait for all copies to be whole before one of them is destroyed.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long clients only read after a node came back with another disk.
+const READ_ONLY: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Carries out one injury, and heals it.
@@ -59,11 +62,10 @@ async fn begin(stage: &Stage, cluster: &mut Cluster, fault: &Fault, hold: Durati
         FaultKind::HalfOpen => cluster.proxies[number].set(proxy::Fault::HalfOpen),
         FaultKind::BlackHole => cluster.proxies[number].set(proxy::Fault::Blackhole),
         FaultKind::Wipe => {
-            if !wait_whole(stage, cluster).await {
-                return false;
-            }
+            let Some(gate) = wait_whole(stage, cluster).await else { return false };
             cluster.nodes[number].kill();
             remove(&cluster.nodes[number].directory().join("data"));
+            end_unnoticed(cluster, fault, gate).await;
         }
         FaultKind::OldCopy => {
             let data = cluster.nodes[number].directory().join("data");
@@ -75,12 +77,11 @@ async fn begin(stage: &Stage, cluster: &mut Cluster, fault: &Fault, hold: Durati
             stage.report.note(format_args!("NEMESIS copied the data of {number}"));
             // Long enough for the copy to be outdated.
             tokio::time::sleep(hold.max(Duration::from_secs(2))).await;
-            if !wait_whole(stage, cluster).await {
-                return false;
-            }
+            let Some(gate) = wait_whole(stage, cluster).await else { return false };
             cluster.nodes[number].kill();
             remove(&data);
             copy_directory(&copy, &data);
+            end_unnoticed(cluster, fault, gate).await;
         }
         FaultKind::Clock => {
             let environment = shifted_clock(fault.amount);
@@ -105,6 +106,7 @@ async fn heal(stage: &Stage, cluster: &mut Cluster, fault: &Fault) {
         FaultKind::Latency | FaultKind::Reset | FaultKind::HalfOpen | FaultKind::BlackHole => {
             cluster.proxies[number].set(proxy::Fault::None);
         }
+        FaultKind::Wipe | FaultKind::OldCopy if fault.amount == 1 => {}
         FaultKind::Kill | FaultKind::Wipe | FaultKind::OldCopy | FaultKind::Clock => {
             cluster.nodes[number].restart_with(&[]).await;
         }
@@ -127,17 +129,27 @@ pub async fn revive(stage: &Stage, cluster: &mut Cluster) {
     }
 }
 
-/// Waits with all writers held back until nothing is on its way and every copy is whole. They go on right after.
-async fn wait_whole(stage: &Stage, cluster: &Cluster) -> bool {
+/// Lets writers go on: right away, so that the node misses writes, or once it is back with the other disk and clients
+/// have read for a while, since a write might give it away.
+async fn end_unnoticed(cluster: &mut Cluster, fault: &Fault, gate: RwLockWriteGuard<'_, ()>) {
+    if fault.amount == 1 {
+        cluster.nodes[fault.node].restart().await;
+        tokio::time::sleep(READ_ONLY).await;
+    }
+    drop(gate);
+}
+
+/// Waits with all writers held back until nothing is on its way and every copy is whole.
+async fn wait_whole<'stage>(stage: &'stage Stage, cluster: &Cluster) -> Option<RwLockWriteGuard<'stage, ()>> {
     let started = Instant::now();
-    let Ok(_gate) = tokio::time::timeout(WHOLE_LIMIT, stage.gate.write()).await else { return false };
+    let gate = tokio::time::timeout(WHOLE_LIMIT, stage.gate.write()).await.ok()?;
     while started.elapsed() < WHOLE_LIMIT {
         match unrest(cluster).await {
-            None => return true,
+            None => return Some(gate),
             Some(_) => tokio::time::sleep(POLL).await,
         }
     }
-    false
+    None
 }
 
 /// What is not in order yet: a node down, a task not over, a copy not active.

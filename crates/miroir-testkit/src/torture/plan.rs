@@ -93,7 +93,7 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Number of the node; without meaning when Miroir is injured.
     pub node: usize,
-    /// Milliseconds, hours, or a share, whatever the kind measures.
+    /// Milliseconds, hours, a share, or yes and no, whatever the kind measures.
     pub amount: i64,
 }
 
@@ -140,6 +140,8 @@ impl Injuries {
             FaultKind::Latency => self.dice.between(50, 800),
             // The share of its size at which the largest file is cut off; zero also refuses what nodes are sent.
             FaultKind::FullDisk => *self.dice.pick(&[0, 50, 90, 100]),
+            // Whether writes wait until the node is back. If so, it misses none, and only its disk shows what it lacks.
+            FaultKind::Wipe | FaultKind::OldCopy => self.dice.between(0, 1),
             FaultKind::Clock | FaultKind::ClockMiroir => {
                 *self.dice.pick(&[-24 * 365, -26, -1, 1, 26, 24 * 365])
             }

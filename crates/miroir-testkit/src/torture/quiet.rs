@@ -37,6 +37,7 @@ pub async fn check(stage: &Stage, cluster: &mut Cluster, reference: &Meilisearch
     }
     stage.report.note(format_args!("QUIET after {:?}", started.elapsed()));
     stage.report.count("quiet points", "checked");
+    stage.report.took("quiet points until all was in order", started.elapsed());
     check_copies(stage, cluster).await;
     check_documents(stage, cluster.client()).await;
     check_oracle(stage, cluster.client(), reference, dice).await;

@@ -113,7 +113,7 @@ impl Reader {
             return tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let time = started.elapsed();
-        stage.report.search_took(time);
+        stage.report.took("reads answered", time);
         let degraded = answer.header("x-miroir-degraded").is_some();
         let note = if degraded { ", degraded" } else { "" };
         match answer.status {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Violations of one kind that are told in full.
 const TOLD: usize = 8;
 const LONGEST_TOLD: usize = 600;
-/// A search that takes longer counts as slow.
+/// What takes longer counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A promise that was not kept.
@@ -72,7 +72,8 @@ impl Violation {
 #[derive(Debug, Default)]
 struct Counts {
     events: BTreeMap<(&'static str, String), u64>,
-    search_times: Vec<Duration>,
+    /// How long answered requests took, by what they are.
+    times: BTreeMap<&'static str, Vec<Duration>>,
     violations: BTreeMap<Violation, u64>,
     told: Vec<String>,
 }
@@ -81,7 +82,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Report {
     counts: Mutex<Counts>,
-    history: Mutex<std::io::BufWriter<std::fs::File>>,
+    history: Mutex<std::io::LineWriter<std::fs::File>>,
     started: Instant,
 }
 
@@ -93,7 +94,7 @@ impl Report {
     /// A report whose history goes to a new file.
     pub fn new(history: &Path) -> Self {
         let file = std::fs::File::create(history).expect("the history can be written");
-        let history = Mutex::new(std::io::BufWriter::new(file));
+        let history = Mutex::new(std::io::LineWriter::new(file));
         Self { counts: Mutex::default(), history, started: Instant::now() }
     }
 
@@ -114,9 +115,9 @@ impl Report {
         lock(&self.counts).events.iter().filter(|((of, _), _)| *of == group).map(|(_, count)| count).sum()
     }
 
-    /// Counts a search that was answered.
-    pub fn search_took(&self, time: Duration) {
-        lock(&self.counts).search_times.push(time);
+    /// Notes how long something took.
+    pub fn took(&self, what: &'static str, time: Duration) {
+        lock(&self.counts).times.entry(what).or_default().push(time);
     }
 
     /// Notes that a promise was not kept.
@@ -132,9 +133,7 @@ impl Report {
         let count = counts.violations.entry(violation).or_default();
         *count += 1;
         if *count as usize <= TOLD {
-            let line = format!("{at:.3} s, {}: {what}", violation.label());
-            println!("  {line}");
-            counts.told.push(line);
+            counts.told.push(format!("{at:.3} s, {}: {what}", violation.label()));
         }
     }
 
@@ -143,9 +142,8 @@ impl Report {
         !lock(&self.counts).violations.is_empty()
     }
 
-    /// Makes the file complete, and says it all for a person.
+    /// Says it all for a person.
     pub fn text(&self) -> String {
-        let _ = lock(&self.history).flush();
         let counts = &mut *lock(&self.counts);
         let mut text = String::new();
         let mut last = "";
@@ -156,17 +154,17 @@ impl Report {
             }
             let _ = writeln!(text, "  {count:8}  {what}");
         }
-        counts.search_times.sort_unstable();
-        let times = &counts.search_times;
-        if let Some(slowest) = times.last() {
+        if !counts.times.is_empty() {
+            let _ = writeln!(text, "times");
+        }
+        for (what, times) in &mut counts.times {
+            times.sort_unstable();
             let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
             let slow = times.iter().filter(|time| **time > SLOW).count();
+            let (number, median, late, slowest) = (times.len(), at(0.5), at(0.99), at(1.0));
             let _ = writeln!(
                 text,
-                "searches answered\n  {:8}  in all, p50 {:?}, p99 {:?}, slowest {slowest:?}, {slow} took over {SLOW:?}",
-                times.len(),
-                at(0.5),
-                at(0.99)
+                "  {number:8}  {what}: p50 {median:.1?}, p99 {late:.1?}, slowest {slowest:.1?}, {slow} over {SLOW:?}"
             );
         }
         let _ = writeln!(text, "promises not kept");

@@ -75,6 +75,7 @@ impl Writer {
                     let degraded =
                         if answer.header("x-miroir-degraded").is_some() { ", degraded" } else { "" };
                     let task = answer.task_uid();
+                    stage.report.took("writes until acknowledged", started.elapsed());
                     stage.report.count("writes", format!("{}: acknowledged{degraded}", write.kind()));
                     stage.report.note(format_args!("{} task {task:?}{degraded}", self.name));
                     if task.is_none() {
