@@ -11,7 +11,7 @@ async fn every_promise_is_kept_while_nodes_and_miroir_are_injured() {
     println!("{}", outcome.text);
     assert!(
         outcome.kept,
-        "promises were not kept (seed {SEED}; repeat with ./scripts/torture --seed {SEED}); \
+        "promises were not kept (seed {SEED}; for longer: ./scripts/torture --seed {SEED}); \
          history, logs and data are in {:?}",
         outcome.kept_directories
     );
