@@ -17,3 +17,4 @@ pub mod profile;
 pub mod proxy;
 pub mod request;
 pub mod tally;
+pub mod torture;
