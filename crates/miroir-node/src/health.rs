@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use miroir_core::health::{HealthEvent, HealthState, NodeHealth};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::NodeId;
@@ -23,6 +23,7 @@ pub struct Health {
     out_since: RwLock<Option<Instant>>,
     last_error: RwLock<Option<String>>,
     version: RwLock<Option<String>>,
+    probe_wanted: Notify,
 }
 
 impl Health {
@@ -35,6 +36,7 @@ impl Health {
             out_since: RwLock::new(Some(Instant::now())),
             last_error: RwLock::new(None),
             version: RwLock::new(None),
+            probe_wanted: Notify::new(),
         }
     }
 
@@ -90,8 +92,17 @@ impl Health {
         self.machine().wants_check()
     }
 
+    /// Waits until there is a reason not to wait for the next probe.
+    pub(crate) async fn probe_wanted(&self) {
+        self.probe_wanted.notified().await;
+    }
+
     /// Takes note of what was seen, and tells of a transition.
     pub(crate) fn note(&self, event: HealthEvent) {
+        // A connection that broke may be all that is seen of a node that was started again.
+        if event == HealthEvent::Failed {
+            self.probe_wanted.notify_one();
+        }
         let mut machine = self.machine();
         let Some((before, after)) = machine.note(event, self.started.elapsed()) else { return };
         // Under the lock, so that transitions are told in their order.

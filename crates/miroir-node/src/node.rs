@@ -230,6 +230,12 @@ impl Node {
         self.health.note(HealthEvent::Refused);
     }
 
+    /// Takes the node out of service because it is not what it was, until it has been checked.
+    pub fn disown(&self, reason: &str) {
+        self.health.set_error(reason);
+        self.health.note(HealthEvent::Refused);
+    }
+
     /// Takes note that a probe got no answer, or not the one it should have got.
     pub(crate) fn note_bad_probe(&self, error: &NodeError) {
         let event = match error {

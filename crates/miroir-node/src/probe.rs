@@ -21,8 +21,13 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long one check of a recovering node may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Says whether a node that answers again may be read and written.
+/// Says whether a node may be read and written.
 pub trait NodeCheck: Send + Sync {
+    /// Asked after every probe of a node in service, so it must be cheap: whether it is still the same as when it was
+    /// checked. A node can be stopped, given another disk and started again between two probes. A reason to doubt it
+    /// takes it out of service, to be checked.
+    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>>;
+
     /// `Err` with the reason keeps the node out of service; it is asked again after the next probe. Calls to the
     /// node are possible meanwhile.
     fn check<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>>;
@@ -47,7 +52,8 @@ impl Fleet {
             tasks.spawn(async move {
                 let probing = async {
                     loop {
-                        tokio::time::sleep(PROBE_EVERY).await;
+                        // Either way it is time for a probe.
+                        let _ = tokio::time::timeout(PROBE_EVERY, node.health().probe_wanted()).await;
                         probe(&node, check.as_ref()).await;
                     }
                 };
@@ -78,6 +84,14 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
     match version {
         Ok(version) => node.health().set_version(version.pkg_version),
         Err(error) => return node.note_bad_probe(&error),
+    }
+    if node.health().is_up() {
+        match tokio::time::timeout(PROBE_LIMIT, check.recognise(node)).await {
+            Ok(Some(doubt)) => node.disown(&doubt),
+            // A node that is too slow to be recognised is late, not another one.
+            Ok(None) | Err(_) => node.health().note(HealthEvent::Probed),
+        }
+        return;
     }
     node.health().note(HealthEvent::Probed);
     if !node.health().wants_check() {

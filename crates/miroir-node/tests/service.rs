@@ -41,6 +41,11 @@ async fn server() -> (Arc<AtomicBool>, String) {
 struct Verdict(Mutex<Result<(), String>>);
 
 impl NodeCheck for Verdict {
+    fn recognise<'a>(&'a self, _node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
+        let verdict = self.0.lock().unwrap().clone().err();
+        async move { verdict }.boxed()
+    }
+
     fn check<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
         async move {
             let reached = node.send(&Call::get("/stats", NO_LIMIT)).await;

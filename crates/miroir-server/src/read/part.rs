@@ -163,7 +163,10 @@ impl<F: Fn(Ask<'_>) -> Vec<Call> + Sync> Round<'_, F> {
         let answers: Result<Vec<NodeAnswer>, _> = answers.into_iter().collect();
         match answers {
             Ok(answers) if answers.iter().any(lost_the_index) => {
-                tracing::warn!(index = %self.index.record.uid, node = %node.id(), "the node lost the index");
+                // Not what it was when it was checked. It need not be said by more than one search.
+                if node.health().is_up() {
+                    node.disown(&format!("it does not have index `{}`", self.index.record.uid));
+                }
                 None
             }
             Ok(answers) => {

@@ -56,7 +56,24 @@ pub(crate) fn token_key(node: &str) -> String {
     format!("node-token:{node}")
 }
 
+/// What a node showed of itself, or what the store remembers of it.
+#[derive(Debug, Default)]
+struct Identity {
+    marker: Option<Marker>,
+    newest_task: Option<u64>,
+}
+
 impl NodeCheck for Cluster {
+    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
+        async move {
+            // In this order: what a node acknowledges meanwhile must not make it look old. One that cannot be asked
+            // now is no other one for that.
+            let (token, acknowledged) = self.remembered(node).await.ok()?;
+            doubt(&see(node).await.ok()?, &token?, acknowledged)
+        }
+        .boxed()
+    }
+
     fn check<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
         self.check_node(node).boxed()
     }
@@ -67,38 +84,32 @@ impl Cluster {
     /// lost something.
     pub(crate) async fn check_node(&self, node: &Arc<Node>) -> Result<(), String> {
         let name = node.id().as_str();
-        let remembered = self.store.meta(&token_key(name)).await.map_err(|error| error.to_string())?;
-        let remembered = remembered.filter(|token| !token.is_empty());
-        let marker = read_marker(node).await.map_err(|error| error.to_string())?;
-        let Some(token) = remembered else {
+        let (token, acknowledged) = self.remembered(node).await?;
+        let seen = see(node).await.map_err(|error| error.to_string())?;
+        let Some(token) = token else {
             // Never met, or given up by the operator: whatever it holds is what there is.
-            let token = match marker.filter(|marker| marker.node == name) {
+            let token = match seen.marker.filter(|marker| marker.node == name) {
                 Some(marker) => marker.token,
                 None => write_marker(node, &new_token()).await.map_err(|error| error.to_string())?,
             };
             self.note_newest_task(node).await?;
             return self.store.put_meta(&token_key(name), &token).await.map_err(|error| error.to_string());
         };
-        let newest = newest(node, None).await.map_err(|error| error.to_string())?;
-        let acknowledged = self.newest_acknowledged(name).await?;
-        let doubt = match &marker {
-            None => Some("its disk is empty or another one: Miroir's marker is missing".to_owned()),
-            Some(marker) if marker.token != token => {
-                Some(format!("it has the disk of node `{}` or of another Miroir", marker.node))
-            }
-            Some(_) if newest < acknowledged => Some(format!(
-                "it has an old copy of its disk: it has acknowledged task {}, and its newest is {}",
-                acknowledged.unwrap_or_default(),
-                newest.map_or("none".to_owned(), |task| task.to_string()),
-            )),
-            Some(_) => None,
-        };
-        if let Some(doubt) = doubt {
+        if let Some(doubt) = doubt(&seen, &token, acknowledged) {
             self.put_replicas_aside(name, &doubt).await?;
             write_marker(node, &token).await.map_err(|error| error.to_string())?;
             self.note_newest_task(node).await?;
         }
         self.drop_remains(node).await.map_err(|error| error.to_string())
+    }
+
+    /// The token of a node, once it has one, and the newest task that it acknowledged.
+    async fn remembered(&self, node: &Arc<Node>) -> Result<(Option<String>, Option<u64>), String> {
+        let name = node.id().as_str();
+        let token = self.store.meta(&token_key(name)).await.map_err(|error| error.to_string())?;
+        let task = self.store.meta(&miroir_store::newest_task_key(name)).await;
+        let task = task.map_err(|error| error.to_string())?.and_then(|task| task.parse().ok());
+        Ok((token.filter(|token| !token.is_empty()), task))
     }
 
     /// Remembers how far a node has come, so that an older copy of its disk can be told.
@@ -107,12 +118,6 @@ impl Cluster {
         let task = task.map_or(String::new(), |task| task.to_string());
         let key = miroir_store::newest_task_key(node.id().as_str());
         self.store.put_meta(&key, &task).await.map_err(|error| error.to_string())
-    }
-
-    async fn newest_acknowledged(&self, node: &str) -> Result<Option<u64>, String> {
-        let key = miroir_store::newest_task_key(node);
-        let task = self.store.meta(&key).await.map_err(|error| error.to_string())?;
-        Ok(task.and_then(|task| task.parse().ok()))
     }
 
     /// Makes all replicas of a node joining, in all indexes; an error when some are the last ones.
@@ -186,7 +191,9 @@ fn doubtful_replicas(view: &IndexView, node: &str, reason: &str) -> (Vec<Replica
         let is_readable = |name: &String| view.replica_state(shard, name).is_readable();
         let has_other = nodes.iter().any(|other| other != node && is_readable(other));
         let is_last = !has_other && view.replica_state(shard, node).is_readable();
-        by_kind.entry(is_last).or_default().push(shard);
+        if view.replica_state(shard, node) != ReplicaState::Joining {
+            by_kind.entry(is_last).or_default().push(shard);
+        }
     }
     let status = |shard| ReplicaStatus {
         key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
@@ -195,6 +202,26 @@ fn doubtful_replicas(view: &IndexView, node: &str, reason: &str) -> (Vec<Replica
     };
     let doubtful = by_kind.remove(&false).unwrap_or_default().into_iter().map(status).collect();
     (doubtful, by_kind.remove(&true).unwrap_or_default())
+}
+
+/// Why a node may not be what it was; `None` when nothing speaks against it.
+fn doubt(seen: &Identity, token: &str, acknowledged: Option<u64>) -> Option<String> {
+    match &seen.marker {
+        None => Some("its disk is empty or another one: Miroir's marker is missing".to_owned()),
+        Some(marker) if marker.token != token => {
+            Some(format!("it has the disk of node `{}` or of another Miroir", marker.node))
+        }
+        Some(_) if seen.newest_task < acknowledged => Some(format!(
+            "it has an old copy of its disk: it has acknowledged task {}, and its newest is {}",
+            acknowledged.unwrap_or_default(),
+            seen.newest_task.map_or("none".to_owned(), |task| task.to_string()),
+        )),
+        Some(_) => None,
+    }
+}
+
+async fn see(node: &Arc<Node>) -> Result<Identity, NodeError> {
+    Ok(Identity { marker: read_marker(node).await?, newest_task: newest(node, None).await? })
 }
 
 async fn read_marker(node: &Arc<Node>) -> Result<Option<Marker>, NodeError> {
@@ -225,6 +252,19 @@ mod tests {
     use super::*;
     use crate::index::Exceptions;
     use crate::index::tests::view;
+
+    #[test]
+    fn another_disk_and_an_old_one_are_doubted() {
+        let marker =
+            |token: &str| Marker { id: String::new(), node: "a".to_owned(), token: token.to_owned() };
+        let seen = |token: Option<&str>, newest_task| Identity { marker: token.map(marker), newest_task };
+        assert_eq!(doubt(&seen(Some("t"), Some(7)), "t", Some(7)), None);
+        assert_eq!(doubt(&seen(Some("t"), Some(9)), "t", Some(7)), None, "its own tasks are newer");
+        assert_eq!(doubt(&seen(Some("t"), Some(7)), "t", None), None);
+        assert!(doubt(&seen(Some("t"), Some(6)), "t", Some(7)).is_some_and(|why| why.contains("old copy")));
+        assert!(doubt(&seen(Some("u"), Some(7)), "t", Some(7)).is_some_and(|why| why.contains("another")));
+        assert!(doubt(&seen(None, None), "t", Some(7)).is_some_and(|why| why.contains("empty")));
+    }
 
     #[test]
     fn the_last_readable_replica_is_not_put_aside() {

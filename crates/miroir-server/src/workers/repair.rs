@@ -35,10 +35,12 @@ const TASK_LIMIT: Duration = Duration::from_secs(600);
 const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a repair that holds the writes up waits until those before it have been applied.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a repair may hold the writes up in all. What it sent until then is not lost; the next try has less to do.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
 /// Rounds of copying while writes go on. More would never catch up.
 const ROUNDS: usize = 4;
 /// A difference of so many documents is small enough to let writes wait for it.
-const SMALL_DIFFERENCE: usize = 2_000;
+const SMALL_DIFFERENCE: usize = 500;
 /// Shards compared at once: the ids of their documents are held in memory.
 const SHARDS_AT_ONCE: usize = 16;
 
@@ -159,7 +161,13 @@ impl Repair<'_> {
             self.index.uid,
             self.target.id()
         ));
-        Ok(copied + self.finish().await?)
+        match tokio::time::timeout(HOLD_LIMIT, self.finish()).await {
+            Ok(finished) => Ok(copied + finished?),
+            Err(_elapsed) => {
+                let reason = format!("the last difference took longer than {} s", HOLD_LIMIT.as_secs());
+                Err(RepairError::NotNow(reason))
+            }
+        }
     }
 
     /// Makes the index on a node that has none, so that documents can be copied before writes have to wait.

@@ -53,21 +53,32 @@ impl Cluster {
         let (hash, agreed) = (hash.clone(), agreed.clone());
         let Some(view) = index.view() else { return Ok(()) };
         let settings = to_user(&agreed, &view.record.overlay);
+        let differing: Vec<Arc<Node>> = by_hash
+            .into_iter()
+            .filter(|(other, _)| *other != hash)
+            .flat_map(|(_, (_, nodes))| nodes)
+            .collect();
         let mut stale = Vec::new();
-        for (other, (_, nodes)) in by_hash {
-            if other == hash {
-                continue;
-            }
-            for node in nodes {
-                tracing::warn!(index = %index.uid, node = %node.id(), "settings differ; applying them again");
+        // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
+        // change is the one to compare after.
+        if !differing.is_empty() && view.settings_in_flight.load(Ordering::Acquire) <= 1 {
+            // Nothing may be sent meanwhile. Whoever has the queue may be waiting for this task, so it is not waited
+            // for: repair will have its turn.
+            let queue = index.queue.try_lock();
+            for node in differing {
+                tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
                 let agreed = Agreed {
                     user: &settings,
                     overlay: &view.record.overlay,
                     needs: self.needs_of_one_behind(&view),
                     hash: &hash,
                 };
-                if let Err(error) = agreed.apply(&node, &index.uid).await {
-                    tracing::error!(index = %index.uid, node = %node.id(), %error, "settings still differ");
+                let applied = match &queue {
+                    Ok(_) => agreed.apply(&node, &index.uid).await,
+                    Err(_) => Err(node.unintelligible("its settings differ".to_owned())),
+                };
+                if let Err(error) = applied {
+                    tracing::warn!(index = %index.uid, node = %node.id(), %error, "leaving it to repair");
                     let reason = "its settings differ";
                     stale.extend(replicas_that_can_go(
                         &view,
