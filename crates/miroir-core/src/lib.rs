@@ -8,6 +8,7 @@ pub mod documents;
 pub mod error;
 pub mod filter;
 pub mod hidden;
+pub mod marks;
 pub mod node_message;
 pub mod placement;
 pub mod replica;
