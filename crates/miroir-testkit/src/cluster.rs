@@ -114,6 +114,11 @@ impl Cluster {
         self.client().with_key(Some(ADMIN_API_KEY))
     }
 
+    /// The configuration Miroir was started with.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("miroir.yaml")
+    }
+
     /// Where Miroir keeps its state.
     pub fn store_path(&self) -> PathBuf {
         self.directory.path().join("miroir.db")
