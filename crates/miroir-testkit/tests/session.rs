@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn send(client: &Client, method: Method, path: &str, session: &str, body: Option<&Value>) -> Answer {
     let headers = [("content-type", "application/json"), ("x-miroir-session", session)];
-    client.send(method, path, &headers, body.map(|body| serde_json::to_vec(body).unwrap())).await
+    client.send(method, path, &headers, body.map(|body| body.to_string().into_bytes())).await
 }
 
 /// Documents of all shards; each tenth has the same words, because no more than 1,000 hits are counted.
