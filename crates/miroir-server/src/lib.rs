@@ -10,6 +10,7 @@ mod config;
 mod http_api;
 mod index;
 mod read;
+mod replicas;
 mod run;
 mod translate;
 mod workers;

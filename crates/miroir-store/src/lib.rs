@@ -25,6 +25,11 @@ pub use model::{
 };
 pub use sqlite::SqliteStore;
 
+/// Name under which [`Store::meta`] keeps the newest task that a node has acknowledged, as digits.
+pub fn newest_task_key(node: &str) -> String {
+    format!("newest-task:{node}")
+}
+
 /// Durable cluster state, used as `Arc<dyn Store>`.
 ///
 /// When a method returns `Ok`, its effect survives a crash. When a caller drops the future before it is ready,
@@ -61,7 +66,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`IDEMPOTENCY_KEY_LIFETIME`] ago, is refused with [`StoreError::KeyTaken`].
     async fn begin(&self, task: NewTask, intent: Option<Intent>) -> Result<TaskUid, StoreError>;
 
-    /// Clears the intent of a task and records the node tasks, with the changes that come with them.
+    /// Clears the intent of a task and records the node tasks, with the changes that come with them. The newest
+    /// task of each node is kept under [`newest_task_key`], which never goes back by this.
     async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError>;
 
     /// The intents not cleared yet with their tasks, by uid: what to send again after a crash.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +34,7 @@ pub enum Fault {
 pub struct Proxy {
     address: SocketAddr,
     fault: Arc<watch::Sender<Fault>>,
+    requests: Arc<AtomicU64>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -43,17 +45,24 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound listener has an address");
         let fault = Arc::new(watch::Sender::new(Fault::None));
         let (upstream, faults) = (upstream.to_owned(), Arc::clone(&fault));
+        let requests = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&requests);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, upstream.clone(), faults.subscribe()));
+                tokio::spawn(serve(client, upstream.clone(), faults.subscribe(), Arc::clone(&count)));
             }
         });
-        Self { address, fault, accepting }
+        Self { address, fault, requests, accepting }
     }
 
     /// `http://host:port` of the proxy.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Pieces of requests that came so far. A small request is one piece.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Changes how bytes are treated from now on.
@@ -69,23 +78,38 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(client: TcpStream, upstream: String, mut fault: watch::Receiver<Fault>) {
+async fn serve(
+    client: TcpStream,
+    upstream: String,
+    mut fault: watch::Receiver<Fault>,
+    requests: Arc<AtomicU64>,
+) {
     let Ok(server) = TcpStream::connect(&upstream).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = copy(from_client, to_server, fault.clone(), false);
-    let down = copy(from_server, to_client, fault.clone(), true);
+    let up = copy(from_client, to_server, fault.clone(), Some(requests));
+    let down = copy(from_server, to_client, fault.clone(), None);
     tokio::select! {
         _ = async { tokio::join!(up, down) } => {}
         _ = fault.wait_for(|fault| *fault == Fault::Reset) => {}
     }
 }
 
-/// Copies one direction. What is swallowed is swallowed for good, as a lost packet's connection would be.
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: watch::Receiver<Fault>, answers: bool) {
+/// Copies one direction, counting requests if it is theirs. What is swallowed is swallowed for good, as a lost
+/// packet's connection would be.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    fault: watch::Receiver<Fault>,
+    requests: Option<Arc<AtomicU64>>,
+) {
+    let answers = requests.is_none();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if let Some(requests) = &requests {
+            requests.fetch_add(1, Ordering::Relaxed);
+        }
         let now = *fault.borrow();
         if let Fault::Latency(delay) = now {
             tokio::time::sleep(delay).await;

@@ -9,6 +9,7 @@ mod index_uid;
 mod indexes;
 mod marks;
 mod parameters;
+mod replicas;
 mod search;
 mod serving;
 mod settings;
@@ -53,6 +54,10 @@ fn routes(cluster: Arc<Cluster>) -> Router {
     let operators = Router::new()
         .route("/_miroir/topology", get(admin::topology))
         .route("/_miroir/shards", get(admin::shards))
+        .route("/_miroir/replicas", get(replicas::list))
+        .route("/_miroir/replicas/promote", post(replicas::promote))
+        .route("/_miroir/verify", post(replicas::verify))
+        .route("/_miroir/workers", get(replicas::workers))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_admin_key));
     Router::new()
         .route("/health", get(system::health))

@@ -15,5 +15,6 @@ pub(crate) use operation::encode;
 pub(crate) use outcome::{parse_refusal, settle_settings};
 pub use positions::PendingWrites;
 pub use prepare::WriteRequest;
+pub(crate) use prepare::unavailable;
 pub(crate) use repeat::key_reused;
 pub use sequencer::Accepted;

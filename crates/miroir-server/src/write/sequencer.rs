@@ -259,7 +259,8 @@ impl Cluster {
                 }
             });
         }
-        let judgement = dispatched.judge(&view, &concerned, self.config.min_write_acks);
+        let judgement =
+            dispatched.judge(&view, &concerned, self.config.min_write_acks, operation.state_of_missed());
         if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
             // Whatever failed, what was sent will be carried out.
             let is_said = error.code == NO_QUORUM;

@@ -139,6 +139,7 @@ impl Store for SqliteStore {
                 let Acknowledgement { task_uid, node_tasks, replica_changes, index_changes } =
                     acknowledgement;
                 tasks::set_node_tasks(connection, task_uid, &node_tasks)?;
+                tasks::note_newest(connection, &node_tasks)?;
                 intents::clear(connection, task_uid)?;
                 indexes::set_replica_states(connection, &replica_changes)?;
                 indexes::change(connection, &index_changes)

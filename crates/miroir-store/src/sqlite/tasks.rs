@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::failure::{Failure, damaged};
 use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
-use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid};
+use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid, newest_task_key};
 
 pub(super) fn read_record(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
     let status = row.get_ref("status")?.as_str()?;
@@ -51,6 +51,18 @@ pub(super) fn insert(connection: &Connection, task: &NewTask) -> Result<TaskUid,
         finish(connection, uid, outcome)?;
     }
     Ok(uid)
+}
+
+/// Keeps of each node the newest task it has acknowledged.
+pub(super) fn note_newest(connection: &Connection, node_tasks: &[NodeTask]) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
+         WHERE value = '' OR CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+    )?;
+    for task in node_tasks {
+        statement.execute(params![newest_task_key(&task.node), task.task_uid.to_string()])?;
+    }
+    Ok(())
 }
 
 pub(super) fn set_node_tasks(
