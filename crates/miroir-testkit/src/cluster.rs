@@ -1,7 +1,7 @@
 //! A whole Miroir: nodes, a generated `miroir.yaml`, and the Miroir process in front.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -114,9 +114,17 @@ impl Cluster {
         self.client().with_key(Some(ADMIN_API_KEY))
     }
 
-    /// The configuration Miroir was started with.
-    pub fn config_path(&self) -> PathBuf {
-        self.directory.path().join("miroir.yaml")
+    /// Where the configuration, Miroir's state and its log are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Whether the directories of Miroir and the nodes outlive this value, for looking into what went wrong.
+    pub fn keep_directories(&mut self, keep: bool) {
+        self.directory.disable_cleanup(keep);
+        for node in &mut self.nodes {
+            node.keep_directory(keep);
+        }
     }
 
     /// Where Miroir keeps its state.

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod cluster;
 pub mod compare;
+pub mod copies;
 pub mod corpus;
 pub mod oracle;
 pub mod process;
@@ -16,3 +17,4 @@ pub mod profile;
 pub mod proxy;
 pub mod request;
 pub mod tally;
+pub mod torture;

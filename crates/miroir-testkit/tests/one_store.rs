@@ -17,7 +17,7 @@ async fn a_second_miroir_on_the_same_store_refuses_to_start() {
     let second = tokio::process::Command::new(miroir_binary())
         .arg("serve")
         .arg("--config")
-        .arg(cluster.config_path())
+        .arg(cluster.directory().join("miroir.yaml"))
         .env("MIROIR_BIND", format!("127.0.0.1:{}", free_port()))
         .stdin(Stdio::null())
         .kill_on_drop(true)
