@@ -10,6 +10,7 @@ pub mod filter;
 pub mod health;
 pub mod hidden;
 pub mod latency;
+pub mod marks;
 pub mod node_message;
 pub mod placement;
 pub mod reconcile;

@@ -19,8 +19,9 @@ use serde_json::Value;
 
 pub use error::StoreError;
 pub use model::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey,
-    ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid,
+    Acknowledgement, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, IndexChange, IndexRecord, Intent, KeyedTask,
+    NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey, ReplicaStatus, TaskOutcome, TaskPage, TaskQuery,
+    TaskRecord, TaskStatus, TaskUid, WriteMarks,
 };
 pub use sqlite::SqliteStore;
 
@@ -61,7 +62,8 @@ pub trait Store: Send + Sync + 'static {
     async fn set_replica_states(&self, changes: Vec<ReplicaStatus>) -> Result<(), StoreError>;
 
     /// Records a task and, unless it is born finished, what is about to be sent to the nodes, all or nothing.
-    /// Uids follow the order of the calls.
+    /// Uids follow the order of the calls. A key that a task has, and that was not used
+    /// [`IDEMPOTENCY_KEY_LIFETIME`] ago, is refused with [`StoreError::KeyTaken`].
     async fn begin(&self, task: NewTask, intent: Option<Intent>) -> Result<TaskUid, StoreError>;
 
     /// Clears the intent of a task and records the node tasks, with the changes that come with them. The newest
@@ -77,6 +79,17 @@ pub trait Store: Send + Sync + 'static {
         uid: TaskUid,
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError>;
+
+    /// The task for which a key was used less than [`IDEMPOTENCY_KEY_LIFETIME`] before `now` (RFC 3339). A task
+    /// that is forgotten gives its key free.
+    async fn keyed_task(&self, key: &str, now: &str) -> Result<Option<KeyedTask>, StoreError>;
+
+    /// The newest task of a session about an index that has not ended.
+    async fn session_task(&self, session: &str, index_uid: &str) -> Result<Option<TaskUid>, StoreError>;
+
+    /// Makes a task that came to nothing as if it had never been: clears its intent, forgets it, and takes back
+    /// what it changed of indexes, all or nothing.
+    async fn take_back(&self, uid: TaskUid, index_changes: Vec<IndexChange>) -> Result<(), StoreError>;
 
     /// Clears the intent of a task that came to nothing, ends the task, and takes back what it changed of
     /// indexes, all or nothing.

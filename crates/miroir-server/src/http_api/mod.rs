@@ -7,6 +7,7 @@ mod body;
 mod documents;
 mod index_uid;
 mod indexes;
+mod marks;
 mod parameters;
 mod replicas;
 mod search;
@@ -48,6 +49,7 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())
+        .route_layer(from_fn_with_state(Arc::clone(&cluster), marks::read_your_writes))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_master_key));
     let operators = Router::new()
         .route("/_miroir/topology", get(admin::topology))

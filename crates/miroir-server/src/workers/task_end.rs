@@ -325,6 +325,7 @@ mod tests {
             details: json!({}),
             enqueued_at: now(),
             outcome: None,
+            marks: Default::default(),
         };
         let first = cluster.store.begin(task.clone(), None).await.unwrap();
         let known = cluster.store.begin(task, None).await.unwrap();

@@ -31,15 +31,20 @@ pub(super) fn insert(connection: &Connection, task: &NewTask) -> Result<TaskUid,
         .prepare_cached("UPDATE next_task SET uid = uid + 1 RETURNING uid - 1")?
         .query_row([], |row| row.get(0))?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO tasks (uid, index_uid, kind, status, enqueued_at, details) \
-         VALUES (:uid, :index_uid, :kind, 'enqueued', :enqueued_at, :details)",
+        "INSERT INTO tasks (uid, index_uid, kind, status, enqueued_at, details, \
+         idempotency_key, request_digest, session) \
+         VALUES (:uid, :index_uid, :kind, 'enqueued', :enqueued_at, :details, :key, :digest, :session)",
     )?;
+    let idempotency = task.marks.idempotency.as_ref();
     statement.execute(named_params! {
         ":uid": uid,
         ":index_uid": task.index_uid,
         ":kind": task.kind,
         ":enqueued_at": to_nanoseconds(&task.enqueued_at)?,
         ":details": to_json(&task.details)?,
+        ":key": idempotency.map(|idempotency| &idempotency.key),
+        ":digest": idempotency.map(|idempotency| idempotency.digest.to_be_bytes()),
+        ":session": task.marks.session,
     })?;
     let uid = from_column(uid)?;
     if let Some(outcome) = &task.outcome {
@@ -126,6 +131,14 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<TaskRecord>, Fai
         .prepare_cached("SELECT * FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid")?;
     let tasks = statement.query_map([], read_record)?.collect::<Result<_, _>>()?;
     Ok(tasks)
+}
+
+/// Forgets a task, whatever its state.
+pub(super) fn forget(connection: &Connection, uid: TaskUid) -> Result<(), Failure> {
+    match connection.prepare_cached("DELETE FROM tasks WHERE uid = ?1")?.execute([to_column(uid)?])? {
+        0 => Err(StoreError::UnknownTask(uid).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets finished tasks and returns those forgotten.
