@@ -1,4 +1,4 @@
-//! What a node holds of some shards: each document's id and version, read in pages.
+//! What a node holds: each document's id, version and place, read in pages.
 //!
 //! Comparing by the write that last changed a document reads two small fields of each; comparing by content reads
 //! everything, and is for replicas of which it is not known how they came to be what they are.
@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use miroir_core::documents::{Fields, stored_id, stored_version};
-use miroir_core::hidden::{UPDATED_AT_FIELD, shard_filter};
+use miroir_core::documents::{Fields, stored_id, stored_position, stored_version};
+use miroir_core::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, UPDATED_AT_FIELD, encode_position, shard_filter};
 use miroir_core::reconcile::Version;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
@@ -32,8 +32,20 @@ pub(crate) enum Compare {
     ByContent,
 }
 
-/// Document id to the version held.
-pub(crate) type Holdings = HashMap<String, Version>;
+/// What is known of one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Which version of it.
+    pub version: Version,
+    /// Its place in the order of insertion.
+    pub position: Option<u64>,
+}
+
+/// Document id to what is held.
+pub(crate) type Holdings = HashMap<String, Held>;
+
+/// Positions read at once by who goes through everything in the order of insertion.
+const POSITIONS_AT_ONCE: u64 = 200_000;
 
 #[derive(Deserialize)]
 struct Page<'a> {
@@ -41,23 +53,55 @@ struct Page<'a> {
     results: Vec<Fields<'a>>,
 }
 
-/// Reads what a node holds of some shards. While documents are being deleted there, some of the others may be
-/// missed: pages are counted off.
+/// Which documents are meant, as a filter.
+pub(crate) struct Selection(String);
+
+impl Selection {
+    /// Everything in these shards.
+    pub fn shards(shards: &[ShardId]) -> Self {
+        Self(shard_filter(shards.iter().copied()))
+    }
+
+    /// The same, cut into parts that follow each other in the order of insertion.
+    pub fn in_order(shards: &[ShardId], next_position: u64) -> Vec<Self> {
+        let everything = shard_filter(shards.iter().copied());
+        if next_position <= POSITIONS_AT_ONCE {
+            return vec![Self(everything)];
+        }
+        let part = |first: u64| {
+            let (from, end) = (encode_position(first), encode_position(first + POSITIONS_AT_ONCE));
+            let range = format!("{INSERTED_AT_FIELD} >= \"{from}\" AND {INSERTED_AT_FIELD} < \"{end}\"");
+            // What has no place is somebody else's, and must be seen once as well.
+            let or_placeless =
+                if first == 0 { format!(" OR {INSERTED_AT_FIELD} NOT EXISTS") } else { String::new() };
+            Self(format!("{everything} AND ({range}{or_placeless})"))
+        };
+        (0..next_position).step_by(POSITIONS_AT_ONCE as usize).map(part).collect()
+    }
+
+    /// What belongs to no shard, which nobody can have written through Miroir.
+    pub fn strays() -> Self {
+        Self(format!("{SHARD_FIELD} NOT EXISTS"))
+    }
+}
+
+/// Reads what a node holds. While documents are being deleted there, some of the others may be missed: pages are
+/// counted off.
 pub(crate) async fn holdings(
     node: &Node,
     index: &IndexView,
-    shards: &[ShardId],
+    selection: &Selection,
     compare: Compare,
 ) -> Result<Holdings, NodeError> {
     let mut holdings = Holdings::new();
     let Some(primary_key) = &index.record.primary_key else { return Ok(holdings) };
-    let filter = shard_filter(shards.iter().copied());
+    let Selection(filter) = selection;
     let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
     let mut offset = 0;
     loop {
         let (body, page_length) = match compare {
             Compare::ByWrite => {
-                let fields = [primary_key.as_str(), UPDATED_AT_FIELD];
+                let fields = [primary_key.as_str(), UPDATED_AT_FIELD, INSERTED_AT_FIELD];
                 let body =
                     json!({ "filter": filter, "fields": fields, "offset": offset, "limit": STAMPS_PER_PAGE });
                 (body, STAMPS_PER_PAGE)
@@ -79,15 +123,17 @@ pub(crate) async fn holdings(
             serde_json::from_slice(&answer.body).map_err(|error| node.unintelligible(error.to_string()))?;
         let read = page.results.len();
         holdings.extend(
-            page.results
-                .iter()
-                .filter_map(|fields| Some((stored_id(fields, primary_key)?, stored_version(fields)))),
+            page.results.iter().filter_map(|fields| Some((stored_id(fields, primary_key)?, held(fields)))),
         );
         offset += read;
         if read < page_length {
             return Ok(holdings);
         }
     }
+}
+
+fn held(fields: &Fields<'_>) -> Held {
+    Held { version: stored_version(fields), position: stored_position(fields) }
 }
 
 /// Whether documents have vectors that must be asked for.
@@ -99,8 +145,8 @@ pub(crate) fn has_embedders(index: &IndexView) -> bool {
 /// What a replica lacks, or has too much, compared with another.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Documents that are missing or of another version.
-    pub to_copy: Vec<String>,
+    /// Documents that are missing or of another version, with their places.
+    pub to_copy: Vec<(Option<u64>, String)>,
     /// Documents that the other does not have.
     pub to_remove: Vec<String>,
 }
@@ -109,11 +155,11 @@ pub(crate) struct Difference {
 /// where only stamps were read.
 pub(crate) fn difference(source: &Holdings, mut target: Holdings, compare: Compare) -> Difference {
     let mut to_copy = Vec::new();
-    for (id, version) in source {
-        let held = target.remove(id);
-        let is_telling = compare == Compare::ByContent || version.write.is_some();
-        if held != Some(*version) || !is_telling {
-            to_copy.push(id.clone());
+    for (id, held) in source {
+        let is_equal = target.remove(id) == Some(*held);
+        let is_telling = compare == Compare::ByContent || held.version.write.is_some();
+        if !is_equal || !is_telling {
+            to_copy.push((held.position, id.clone()));
         }
     }
     Difference { to_copy, to_remove: target.into_keys().collect() }
@@ -126,16 +172,17 @@ mod tests {
     #[test]
     fn the_difference_is_what_is_missing_other_or_too_much() {
         let held = |documents: &[(&str, Option<u64>)]| -> Holdings {
-            let version = |write| Version { write, content: 0 };
-            documents.iter().map(|(id, write)| ((*id).to_owned(), version(*write))).collect()
+            let held = |write| Held { version: Version { write, content: 0 }, position: write };
+            documents.iter().map(|(id, write)| ((*id).to_owned(), held(*write))).collect()
         };
         let source = held(&[("same", Some(1)), ("newer", Some(5)), ("missing", Some(2)), ("bare", None)]);
         let target = held(&[("same", Some(1)), ("newer", Some(3)), ("gone", Some(1)), ("bare", None)]);
         let mut found = difference(&source, target.clone(), Compare::ByWrite);
         found.to_copy.sort();
-        assert_eq!(found.to_copy, ["bare", "missing", "newer"]);
+        let to_copy: Vec<&str> = found.to_copy.iter().map(|(_, id)| id.as_str()).collect();
+        assert_eq!(to_copy, ["bare", "missing", "newer"], "in the order of insertion");
         assert_eq!(found.to_remove, ["gone"]);
         let found = difference(&source, target, Compare::ByContent);
-        assert!(!found.to_copy.contains(&"bare".to_owned()), "its content was compared");
+        assert!(found.to_copy.iter().all(|(_, id)| id != "bare"), "its content was compared");
     }
 }

@@ -14,7 +14,7 @@ use miroir_node::{Node, NodeError};
 use serde::Serialize;
 
 use super::copy::Copy;
-use super::holdings::{Compare, Holdings, holdings};
+use super::holdings::{Compare, Holdings, Selection, holdings};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::workers::{RepairError, drain};
@@ -82,20 +82,26 @@ impl Cluster {
                 continue;
             }
             verification.shards_compared += group.shards.len();
-            let held = read(&view, &group).await?;
+            let held = read(&view, &group, &Selection::shards(&group.shards)).await?;
             verification.documents += held.first().map_or(0, Holdings::len);
             let differing = differing(&held).into_keys();
             suspicious.extend(differing.map(|id| shard_of(&id, view.record.shards)));
         }
-        if suspicious.is_empty() {
+        // Strays belong to no shard, so they are looked for with the first.
+        let looks_for_strays = shards.contains(&ShardId(0));
+        let has_strays = looks_for_strays && !self.strays(&view).await?.is_empty();
+        if suspicious.is_empty() && !has_strays {
             return Ok(verification);
         }
         let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
         drain(self, &index.uid).await?;
         let Some(view) = index.view() else { return Ok(verification) };
+        if has_strays {
+            self.verify_strays(&view, mend, &mut verification).await?;
+        }
         let suspicious: Vec<ShardId> = suspicious.into_iter().collect();
         for group in self.groups(&view, &suspicious) {
-            let held = read(&view, &group).await?;
+            let held = read(&view, &group, &Selection::shards(&group.shards)).await?;
             let differing = differing(&held);
             verification.differing += differing.len();
             for (id, verdict) in &differing {
@@ -115,6 +121,44 @@ impl Cluster {
             );
         }
         Ok(verification)
+    }
+
+    /// Documents that belong to no shard, by the node that holds them.
+    async fn strays(&self, view: &IndexView) -> Result<Vec<(Arc<Node>, Vec<String>)>, NodeError> {
+        let mut found = Vec::new();
+        for node in view.nodes().iter().filter_map(|name| self.fleet.get(name)) {
+            if node.health().is_up() {
+                let strays = holdings(node, view, &Selection::strays(), Compare::ByWrite).await?;
+                found.push((Arc::clone(node), strays.into_keys().collect::<Vec<_>>()));
+            }
+        }
+        found.retain(|(_, ids)| !ids.is_empty());
+        Ok(found)
+    }
+
+    /// Tells of strays, and removes them if asked to. The index's queue is held.
+    async fn verify_strays(
+        &self,
+        view: &IndexView,
+        mend: bool,
+        verification: &mut Verification,
+    ) -> Result<(), RepairError> {
+        for (node, ids) in self.strays(view).await? {
+            verification.differing += ids.len();
+            let finding = |id: &String| Finding {
+                shard: shard_of(id, view.record.shards),
+                document: id.clone(),
+                held: BTreeMap::from([(node.id().to_string(), "foreign".to_owned())]),
+                right: None,
+            };
+            let room = MOST_TOLD.saturating_sub(verification.findings.len());
+            verification.findings.extend(ids.iter().take(room).map(finding));
+            if mend {
+                Copy { index: view, target: &node }.remove(&ids).await?;
+                verification.repaired = true;
+            }
+        }
+        Ok(())
     }
 
     /// The readable replicas within reach, by the nodes that they are on.
@@ -138,13 +182,13 @@ impl Cluster {
 }
 
 /// What each node of a group holds, in the order of the nodes.
-async fn read(view: &IndexView, group: &Group) -> Result<Vec<Holdings>, NodeError> {
-    let reads = group.nodes.iter().map(|node| holdings(node, view, &group.shards, Compare::ByContent));
+async fn read(view: &IndexView, group: &Group, selection: &Selection) -> Result<Vec<Holdings>, NodeError> {
+    let reads = group.nodes.iter().map(|node| holdings(node, view, selection, Compare::ByContent));
     futures_util::future::join_all(reads).await.into_iter().collect()
 }
 
 fn versions(held: &[Holdings], id: &str) -> Vec<Option<Version>> {
-    held.iter().map(|held| held.get(id).copied()).collect()
+    held.iter().map(|held| held.get(id).map(|held| held.version)).collect()
 }
 
 /// The documents that are not the same everywhere.
@@ -187,13 +231,14 @@ async fn mend_group(
     differing: &BTreeMap<String, Verdict>,
 ) -> Result<(), NodeError> {
     for (place, target) in group.nodes.iter().enumerate() {
-        let mut to_copy: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut to_copy = Vec::new();
         let mut to_remove = Vec::new();
         for (id, verdict) in differing {
             let versions = versions(held, id);
             match *verdict {
                 Verdict::Keep(right) if versions.get(right) != versions.get(place) => {
-                    to_copy.entry(right).or_default().push(id.clone());
+                    let source = group.nodes.get(right).cloned();
+                    to_copy.extend(source.map(|source| (source, id.clone())));
                 }
                 Verdict::Remove if versions.get(place).is_some_and(Option::is_some) => {
                     to_remove.push(id.clone())
@@ -201,11 +246,9 @@ async fn mend_group(
                 _ => {}
             }
         }
-        for (right, ids) in to_copy {
-            let Some(source) = group.nodes.get(right) else { continue };
-            Copy { index: view, source, target }.copy(&ids, |_| {}).await?;
-        }
-        Copy { index: view, source: target, target }.remove(&to_remove).await?;
+        let copy = Copy { index: view, target };
+        copy.copy(&to_copy, |_| {}).await?;
+        copy.remove(&to_remove).await?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ use super::worker::{Report, Worker};
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
-use crate::replicas::copy::Copy;
-use crate::replicas::holdings::Compare;
+use crate::replicas::copy::{Copy, Wanted};
+use crate::replicas::holdings::{Compare, Selection, holdings};
 use crate::replicas::node_tasks::{carry_out, newest, wait_until_idle};
 use crate::write::encode;
 
@@ -41,8 +41,6 @@ const HOLD_LIMIT: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 4;
 /// A difference of so many documents is small enough to let writes wait for it.
 const SMALL_DIFFERENCE: usize = 500;
-/// Shards compared at once: the ids of their documents are held in memory.
-const SHARDS_AT_ONCE: usize = 16;
 
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
@@ -132,11 +130,14 @@ struct Repair<'a> {
 }
 
 /// Replicas that are copied from the same node and compared in the same way.
-struct Batch {
+struct Way {
     source: Arc<Node>,
     shards: Vec<ShardId>,
     compare: Compare,
 }
+
+/// What follows each other in the order of insertion: from each source, a part of what it is to give.
+type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
 impl Repair<'_> {
     /// Returns how many documents were copied or removed.
@@ -186,11 +187,11 @@ impl Repair<'_> {
     /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied.
     async fn copy_meanwhile(&self, view: &IndexView) -> Result<usize, RepairError> {
         let mut copied = 0;
-        for batch in self.batches(view) {
-            let copy = Copy { index: view, source: &batch.source, target: self.target };
-            let missing = copy.difference(&batch.shards, batch.compare).await?.to_copy;
+        for part in parts(view, &self.ways(view)) {
+            let (missing, _) = self.difference(view, &part).await?;
             if missing.len() >= SMALL_DIFFERENCE {
                 note_disorder(self.cluster, self.index, self.target).await?;
+                let copy = Copy { index: view, target: self.target };
                 copy.copy(&missing, self.progress(missing.len())).await?;
                 copied += missing.len();
             }
@@ -205,30 +206,34 @@ impl Repair<'_> {
         wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
         ensure_index(self.cluster, self.target, &view).await?;
         note_disorder(self.cluster, self.index, self.target).await?;
-        let mut repaired = Vec::new();
         let mut changed = 0;
+        let copy = Copy { index: &view, target: self.target };
         // A write that Miroir gave up on long ago may still be on its way to the node.
         let mut last_seen = newest(self.target, Some(&self.index.uid)).await?;
         let mut last_own = last_seen;
-        for batch in self.batches(&view) {
-            let copy = Copy { index: &view, source: &batch.source, target: self.target };
-            let difference = copy.difference(&batch.shards, batch.compare).await?;
-            let last_of_copy =
-                copy.copy(&difference.to_copy, self.progress(difference.to_copy.len())).await?;
-            let last_of_removal = copy.remove(&difference.to_remove).await?;
-            last_own = last_own.max(last_of_copy).max(last_of_removal);
-            last_seen = newest(self.target, Some(&self.index.uid)).await?;
-            changed += difference.to_copy.len() + difference.to_remove.len();
-            repaired.extend(batch.shards.iter().map(|shard| ReplicaStatus {
+        let ways = self.ways(&view);
+        let strays = holdings(self.target, &view, &Selection::strays(), Compare::ByWrite).await?;
+        let strays: Vec<String> = strays.into_keys().collect();
+        last_own = last_own.max(copy.remove(&strays).await?);
+        for part in parts(&view, &ways) {
+            let (to_copy, to_remove) = self.difference(&view, &part).await?;
+            last_own = last_own.max(copy.copy(&to_copy, self.progress(to_copy.len())).await?);
+            last_own = last_own.max(copy.remove(&to_remove).await?);
+            changed += to_copy.len() + to_remove.len();
+        }
+        last_seen = last_seen.max(newest(self.target, Some(&self.index.uid)).await?);
+        let repaired: Vec<ReplicaStatus> = (ways.into_iter())
+            .flat_map(|way| way.shards)
+            .map(|shard| ReplicaStatus {
                 key: ReplicaKey {
                     index_uid: self.index.uid.clone(),
-                    shard: *shard,
+                    shard,
                     node: self.target.id().to_string(),
                 },
                 state: ReplicaState::Active,
                 reason: String::new(),
-            }));
-        }
+            })
+            .collect();
         if repaired.is_empty() {
             return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
         }
@@ -247,8 +252,27 @@ impl Repair<'_> {
         Ok(changed)
     }
 
+    /// What the target lacks of a part, in the order of insertion, and what it has too much.
+    async fn difference(
+        &self,
+        view: &IndexView,
+        part: &Part,
+    ) -> Result<(Vec<Wanted>, Vec<String>), NodeError> {
+        let copy = Copy { index: view, target: self.target };
+        let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
+        for (source, compare, selection) in part {
+            let difference = copy.difference(source, selection, *compare).await?;
+            let wanted =
+                difference.to_copy.into_iter().map(|(position, id)| (position, (Arc::clone(source), id)));
+            to_copy.extend(wanted);
+            to_remove.extend(difference.to_remove);
+        }
+        to_copy.sort_by_key(|(position, _)| *position);
+        Ok((to_copy.into_iter().map(|(_, wanted)| wanted).collect(), to_remove))
+    }
+
     /// The shards that have an active replica within reach, by where and how they are copied.
-    fn batches(&self, view: &IndexView) -> Vec<Batch> {
+    fn ways(&self, view: &IndexView) -> Vec<Way> {
         let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
         for shard in self.shards {
             let nodes =
@@ -261,15 +285,11 @@ impl Repair<'_> {
                 by_way.entry((source, is_doubtful)).or_default().push(*shard);
             }
         }
-        let mut batches = Vec::new();
-        for ((source, is_doubtful), shards) in by_way {
-            let Some(source) = self.cluster.fleet.get(source) else { continue };
+        let way = |((source, is_doubtful), shards): ((&str, bool), Vec<ShardId>)| {
             let compare = if is_doubtful { Compare::ByContent } else { Compare::ByWrite };
-            for some in shards.chunks(SHARDS_AT_ONCE) {
-                batches.push(Batch { source: Arc::clone(source), shards: some.to_vec(), compare });
-            }
-        }
-        batches
+            Some(Way { source: Arc::clone(self.cluster.fleet.get(source)?), shards, compare })
+        };
+        by_way.into_iter().filter_map(way).collect()
     }
 
     /// Tells how far a copy is, and when it will likely be done.
@@ -283,6 +303,24 @@ impl Repair<'_> {
             report.doing(format!("{what}: {done} of {total} documents copied, about {left:.0} s left"));
         }
     }
+}
+
+/// Everything to compare, in parts that fit into memory.
+fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for way in ways {
+        for (place, selection) in
+            Selection::in_order(&way.shards, view.record.next_position).into_iter().enumerate()
+        {
+            if parts.len() <= place {
+                parts.push(Part::new());
+            }
+            if let Some(part) = parts.get_mut(place) {
+                part.push((Arc::clone(&way.source), way.compare, selection));
+            }
+        }
+    }
+    parts
 }
 
 /// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.

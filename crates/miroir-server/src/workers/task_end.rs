@@ -226,10 +226,10 @@ fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
         let counts = task.states.values().filter_map(|state| state.details.as_ref()?.get(name)?.as_u64());
         counts.sum()
     };
-    if fields.contains_key("deletedDocuments") {
+    if let Some(foretold) = fields.get("deletedDocuments") {
         let deleted = sum("deletedDocuments");
         let copies = cluster.copies().max(1) as u64;
-        let counted = if failed { 0 } else { (deleted + copies / 2) / copies };
+        let counted = if failed { 0 } else { foretold.as_u64().unwrap_or((deleted + copies / 2) / copies) };
         fields.insert("deletedDocuments".to_owned(), json!(counted));
     }
     if fields.contains_key("indexedDocuments") {

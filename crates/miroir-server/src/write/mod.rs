@@ -2,6 +2,7 @@
 //! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
 //! `repeat` answers what a client sent again.
 
+mod deletions;
 mod dispatch;
 mod operation;
 mod outcome;

@@ -52,6 +52,11 @@ impl PendingWrites {
         self.fates.len()
     }
 
+    /// Whether nothing is on its way that could change which documents there are.
+    pub fn is_empty(&self) -> bool {
+        self.fates.is_empty() && self.unknown.is_empty() && self.cleared_by.is_none()
+    }
+
     /// The index has no documents: from here on, every id is known.
     pub fn begin_anew(&mut self) {
         self.every_id = Some(HashSet::new());

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, index_not_found};
 use crate::index::IndexView;
+use crate::write::deletions::Deletion;
 use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
 
@@ -153,13 +154,14 @@ impl Cluster {
                 };
                 Ok(send(Operation::UpdateIndex { primary_key }, details, Payload::None, Some(record)))
             }
-            WriteRequest::DeleteIndex => {
-                let details = json!({ "deletedDocuments": null });
-                match index {
-                    None => Ok(missing(uid, json!({ "deletedDocuments": 0 }))),
-                    Some(_) => Ok(send(Operation::DeleteIndex, details, Payload::None, None)),
+            WriteRequest::DeleteIndex => match index {
+                None => Ok(missing(uid, json!({ "deletedDocuments": 0 }))),
+                Some(index) => {
+                    let deleted = self.foretell(index, pending, Deletion::Everything).await;
+                    let details = json!({ "deletedDocuments": deleted });
+                    Ok(send(Operation::DeleteIndex, details, Payload::None, None))
                 }
-            }
+            },
             WriteRequest::ChangeSettings { route, method, body } => {
                 let change = SettingsChange { route, method, body: body.as_deref() };
                 self.prepare_settings(uid, index, &change, now)
@@ -175,6 +177,9 @@ impl Cluster {
                     let details = json!({ "providedIds": 0, "deletedDocuments": 0, "originalFilter": null });
                     return Ok(Prepared::Ended { details, error: None });
                 }
+                let deleted = self.foretell(index, pending, Deletion::Ids(&ids)).await;
+                let details =
+                    json!({ "providedIds": ids.len(), "deletedDocuments": deleted, "originalFilter": null });
                 let holders = index.holders(ids.iter().map(|id| shard_of(id, index.record.shards)));
                 let (tie_break, record) = self.break_ties(index, holders, now);
                 let operation = Operation::DeleteDocuments { ids, tie_break };
@@ -185,6 +190,10 @@ impl Cluster {
                     "providedIds": 0, "deletedDocuments": null, "originalFilter": filter.to_string()
                 });
                 let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                let deleted = self.foretell(index, pending, Deletion::Filter(&filter)).await;
+                let details = json!({
+                    "providedIds": 0, "deletedDocuments": deleted, "originalFilter": filter.to_string()
+                });
                 let (tie_break, record) = self.break_ties(index, index.nodes(), now);
                 let operation = Operation::DeleteByFilter { filter, tie_break };
                 Ok(send(operation, details, Payload::None, Some(record)))
@@ -193,6 +202,8 @@ impl Cluster {
             WriteRequest::ClearDocuments => {
                 let details = json!({ "deletedDocuments": null });
                 let Some(index) = index else { return Ok(nothing_to_delete(uid, details)) };
+                let deleted = self.foretell(index, pending, Deletion::Everything).await;
+                let details = json!({ "deletedDocuments": deleted });
                 let record = IndexRecord { updated_at: now.to_owned(), ..index.record.clone() };
                 Ok(send(Operation::ClearDocuments, details, Payload::None, Some(record)))
             }
@@ -351,7 +362,7 @@ impl Cluster {
         if index.record.next_position == 0 {
             return false;
         }
-        pending.len() > 0 || self.count_documents(index).await.map_or(true, |documents| documents > 0)
+        !pending.is_empty() || self.count_documents(index).await.map_or(true, |documents| documents > 0)
     }
 }
 
