@@ -10,6 +10,7 @@ pub mod client;
 pub mod cluster;
 pub mod compare;
 pub mod corpus;
+pub mod figures;
 pub mod oracle;
 pub mod process;
 pub mod profile;
