@@ -43,6 +43,7 @@ impl Unit {
     fn shown(self, value: f64) -> String {
         match self {
             _ if value.is_nan() => "not measured".to_owned(),
+            _ if value.is_infinite() => "never".to_owned(),
             Self::Times => format!("{value:.2} ×"),
             Self::Megabytes => format!("{value:.0} MB"),
             Self::Seconds => format!("{value:.2} s"),
