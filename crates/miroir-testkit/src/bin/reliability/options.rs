@@ -49,6 +49,8 @@ pub struct Options {
     pub repair_documents: usize,
     /// Rounds of repair.
     pub repair_rounds: usize,
+    /// Longest wait for one repair.
+    pub repair_limit: Duration,
     /// Writes of one document in one round.
     pub small_writes: usize,
     /// Writes of a thousand documents in one round.
@@ -79,6 +81,7 @@ impl Options {
             after: Duration::from_secs(15),
             repair_documents: 60_000,
             repair_rounds: 3,
+            repair_limit: Duration::from_secs(600),
             small_writes: 400,
             large_writes: 32,
             write_rounds: 9,
@@ -99,6 +102,7 @@ impl Options {
             after: Duration::from_secs(8),
             repair_documents: 3_000,
             repair_rounds: 1,
+            repair_limit: Duration::from_secs(60),
             small_writes: 40,
             large_writes: 8,
             write_rounds: 2,

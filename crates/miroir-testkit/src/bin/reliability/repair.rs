@@ -15,8 +15,6 @@ use crate::options::Options;
 use crate::whole::{load, wait_whole};
 
 const SHAPE: Shape = Shape { nodes: 3, replication_factor: 2, replica_groups: 1, shards: 64 };
-/// Longest wait for one repair.
-const LIMIT: Duration = Duration::from_secs(600);
 /// Documents changed while the node is away, of a hundred.
 const CHANGED: usize = 100;
 /// Ids of documents that the corpus does not have.
@@ -30,7 +28,7 @@ pub struct Repairs {
     pub missed: Vec<f64>,
     /// Seconds until a node that had an empty disk was exact, per round.
     pub wiped: Vec<f64>,
-    /// Why a repair did not come to its end, or what was wrong after it.
+    /// Which repair did not come to its end and why, or what was wrong after it.
     pub failure: Option<String>,
 }
 
@@ -57,15 +55,24 @@ pub async fn measure(workload: &Workload, options: &Options) -> Repairs {
     let mut expected = Expected::new();
     for turn in 0..2 * options.repair_rounds {
         let (round, is_wiped) = (turn / 2, turn % 2 == 1);
-        let repaired = repair(&mut cluster, workload, turn, round % SHAPE.nodes, is_wiped, &mut expected);
-        match repaired.await {
+        cluster.nodes[round % SHAPE.nodes].kill();
+        change(&cluster, workload, turn, &mut expected).await;
+        let node = &mut cluster.nodes[round % SHAPE.nodes];
+        if is_wiped {
+            node.restart_empty().await;
+        } else {
+            node.restart().await;
+        }
+        let what = if is_wiped { "an empty disk" } else { "1 % missed" };
+        let what = format!("round {}, {what}", round + 1);
+        match wait_exact(&cluster, workload, options.repair_limit, &expected).await {
             Ok(seconds) => {
-                let what = if is_wiped { "an empty disk" } else { "1 % missed" };
-                println!("repair, round {}, {what}: {seconds:.2} s", round + 1);
+                println!("repair, {what}: {seconds:.2} s");
                 if is_wiped { &mut repairs.wiped } else { &mut repairs.missed }.push(seconds);
             }
             Err(failure) => {
-                println!("repair, round {}: {failure}", round + 1);
+                let failure = format!("{what}: {failure}");
+                println!("repair, {failure}");
                 repairs.failure = Some(failure);
                 break;
             }
@@ -74,27 +81,17 @@ pub async fn measure(workload: &Workload, options: &Options) -> Repairs {
     repairs
 }
 
-/// Seconds from the node's first sign of life until it was exact.
-async fn repair(
-    cluster: &mut Cluster,
+/// Seconds, from the node's first sign of life, until it was exact.
+async fn wait_exact(
+    cluster: &Cluster,
     workload: &Workload,
-    turn: usize,
-    node: usize,
-    is_wiped: bool,
-    expected: &mut Expected,
+    limit: Duration,
+    expected: &Expected,
 ) -> Result<f64, String> {
-    cluster.nodes[node].kill();
-    change(cluster, workload, turn, expected).await;
-    if is_wiped {
-        cluster.nodes[node].restart_empty().await;
-    } else {
-        cluster.nodes[node].restart().await;
-    }
-    let begun = Instant::now();
-    let copies = SHAPE.replication_factor * workload.corpus.documents.len();
-    wait_whole(cluster, copies, LIMIT).await?;
+    let (begun, documents) = (Instant::now(), workload.corpus.documents.len());
+    wait_whole(cluster, SHAPE.replication_factor * documents, limit).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    compare(cluster, workload.corpus.documents.len(), expected).await?;
+    compare(cluster, documents, expected).await?;
     Ok(seconds)
 }
 
