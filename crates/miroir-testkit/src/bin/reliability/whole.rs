@@ -46,7 +46,9 @@ async fn missing(cluster: &Cluster, copies: usize) -> Option<String> {
     }
     let shards = admin.get("/_miroir/shards").await.body;
     let elements = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let index = elements(&shards["indexes"]).into_iter().find(|index| index["uid"] == INDEX)?;
+    let Some(index) = elements(&shards["indexes"]).into_iter().find(|index| index["uid"] == INDEX) else {
+        return Some("the index is not there".to_owned());
+    };
     let replicas = elements(&index["shards"]).into_iter().flat_map(|shard| elements(&shard["replicas"]));
     let waiting = replicas.filter(|replica| replica["state"] != "active").count();
     if waiting > 0 {
