@@ -121,7 +121,9 @@ fn slow_table(slow: &Slow) -> String {
 fn repair_table(repairs: &Repairs) -> String {
     let line = |label: &str, seconds: &[f64]| {
         let rounds: Vec<String> = seconds.iter().map(|one| format!("{one:.2}")).collect();
-        format!("| {label} | {:.2} s | {} |\n", Repairs::typical(seconds), rounds.join(", "))
+        let median = Repairs::typical(seconds);
+        let median = if median.is_nan() { "not measured".to_owned() } else { format!("{median:.2} s") };
+        format!("| {label} | {median} | {} |\n", rounds.join(", "))
     };
     let failure = repairs.failure.as_ref().map(|failure| format!("\nNot to the end: {failure}.\n"));
     format!(
