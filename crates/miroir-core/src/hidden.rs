@@ -1,10 +1,13 @@
 //! The fields Miroir adds to every document, and how their values are written.
 //!
-//! Two fields are added. `_miroir_shard` lets a node that holds several shards be asked for some of them.
+//! Three fields are added. `_miroir_shard` lets a node that holds several shards be asked for some of them.
 //! `_miroir_inserted_at` breaks ties between equally relevant documents as one Meilisearch does: by the order
 //! in which documents were first inserted (a replaced document keeps its internal id there, hence its place).
+//! `_miroir_updated_at` tells which write a document was last changed by: of two replicas that have applied the
+//! same writes up to different moments, the documents with equal values are equal, so they are compared without
+//! being read whole. It is only stored; the other two must be filterable and sortable.
 //!
-//! Both must be filterable and sortable yet never be found by a text query. With
+//! None may ever be found by a text query. With
 //! `searchableAttributes: ["*"]`, the default, a number or a word in them would be. A string made only of
 //! separator characters has no words, so values are written in base 16 with sixteen separators as digits, in
 //! ASCII order so that they sort as the numbers do, at fixed width. `"` and `\` are left out because JSON and
@@ -19,6 +22,8 @@ pub const RESERVED_PREFIX: &str = "_miroir_";
 pub const SHARD_FIELD: &str = "_miroir_shard";
 /// Field holding the position of a document in its index's order of insertion.
 pub const INSERTED_AT_FIELD: &str = "_miroir_inserted_at";
+/// Field holding the number of the write that last changed a document, in its index's order of writes.
+pub const UPDATED_AT_FIELD: &str = "_miroir_updated_at";
 /// The ranking rule that breaks the last tie.
 pub const TIE_BREAK_RULE: &str = "_miroir_inserted_at:asc";
 
@@ -40,7 +45,8 @@ pub fn encode_shard(shard: ShardId) -> String {
     encode(u64::from(shard.0), 4)
 }
 
-/// The stored form of a position in insertion order: 16 characters, sorting as the numbers do.
+/// The stored form of a position in insertion order, or of the number of a write, which is drawn from the same
+/// sequence: 16 characters, sorting as the numbers do.
 pub fn encode_position(position: u64) -> String {
     encode(position, 16)
 }

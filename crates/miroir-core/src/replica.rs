@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 pub enum ReplicaState {
     /// Holds every acknowledged write: read and written.
     Active,
-    /// Missed something: written, not read, waiting for repair.
+    /// Missed something: waiting for repair. It holds what the index held at a moment of the past, so a document
+    /// that was last changed by the same write as an active replica's is equal to it.
     Stale,
-    /// Being filled for the first time: written, not read.
+    /// Being filled, or filled anew: what it holds may be anything.
     Joining,
     /// About to go: read and written until its successor is active.
     Leaving,
@@ -24,9 +25,17 @@ impl ReplicaState {
         matches!(self, Self::Active | Self::Leaving)
     }
 
-    /// Whether writes are sent to it.
+    /// Whether documents are sent to it. Repair copies all that it lacks, so it need not be sent any before that;
+    /// and one that is not stays what it was at a moment of the past. What is about the whole index goes to every
+    /// node that holds some of it.
     pub fn is_written(self) -> bool {
-        true
+        self.is_readable()
+    }
+
+    /// Whether it has to be compared with an active one by content: its documents may differ although they were
+    /// last changed by the same write.
+    pub fn is_doubtful(self) -> bool {
+        matches!(self, Self::Joining)
     }
 
     /// Whether it counts as having a write when it acknowledged one.

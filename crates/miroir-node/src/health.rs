@@ -1,46 +1,58 @@
-//! Whether a node is worth asking.
+//! What is known of the health of one node: the state machine of `miroir-core` with a clock, and whoever waits for it.
 //!
-//! Two states for now: a failed call or a failed probe takes a node out, a good probe brings it back. Requests
-//! never wait for a probe: a node believed to be up that fails is noticed by the request itself.
+//! Requests never wait for a probe: a node believed to be up that fails is noticed by the request itself. And a
+//! request that waits for an answer learns at once that its node is down, whoever found out.
 
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
-/// One late answer says little: a node may be busy with a heavy batch. This many in a row say that it is frozen.
-const TIMEOUTS_IN_A_ROW: u32 = 3;
+use miroir_core::health::{HealthEvent, HealthState, NodeHealth};
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::NodeId;
 
 /// What is known of one node.
 #[derive(Debug)]
 pub struct Health {
-    up: AtomicBool,
-    timeouts: AtomicU32,
-    down_since: RwLock<Option<Instant>>,
+    node: NodeId,
+    started: Instant,
+    machine: Mutex<NodeHealth>,
+    /// A copy of the machine's state for those who only look, or wait.
+    state: watch::Sender<HealthState>,
+    out_since: RwLock<Option<Instant>>,
     last_error: RwLock<Option<String>>,
     version: RwLock<Option<String>>,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            up: AtomicBool::new(true),
-            timeouts: AtomicU32::new(0),
-            down_since: RwLock::new(None),
-            last_error: RwLock::new(None),
-            version: RwLock::new(None),
-        }
-    }
+    probe_wanted: Notify,
 }
 
 impl Health {
-    /// Whether calls should be sent to the node.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Acquire)
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            started: Instant::now(),
+            machine: Mutex::default(),
+            state: watch::Sender::new(NodeHealth::default().state()),
+            out_since: RwLock::new(Some(Instant::now())),
+            last_error: RwLock::new(None),
+            version: RwLock::new(None),
+            probe_wanted: Notify::new(),
+        }
     }
 
-    /// For how long the node has been down; `None` while it is up.
+    /// How the node is.
+    pub fn state(&self) -> HealthState {
+        *self.state.borrow()
+    }
+
+    /// Whether the node may be read and written.
+    pub fn is_up(&self) -> bool {
+        self.state().is_in_service()
+    }
+
+    /// For how long the node has not been in service; `None` while it is.
     pub fn down_for(&self) -> Option<Duration> {
-        self.down_since.read().ok().and_then(|since| since.map(|instant| instant.elapsed()))
+        self.out_since.read().ok().and_then(|since| since.map(|instant| instant.elapsed()))
     }
 
     /// The last thing that went wrong.
@@ -59,35 +71,65 @@ impl Health {
         }
     }
 
-    /// Notes that a call was answered.
-    pub(crate) fn note_answer(&self) {
-        self.timeouts.store(0, Ordering::Relaxed);
+    /// Takes note of something that went wrong; true when it is not what went wrong last.
+    pub(crate) fn set_error(&self, error: &str) -> bool {
+        let Ok(mut last) = self.last_error.write() else { return false };
+        if last.as_deref() == Some(error) {
+            return false;
+        }
+        *last = Some(error.to_owned());
+        true
     }
 
-    /// Notes that a call was not answered in time; true when that has happened too often in a row.
-    pub(crate) fn note_timeout(&self) -> bool {
-        self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW
+    /// Waits until the node is down; returns at once when it is.
+    pub(crate) async fn until_down(&self) {
+        // The sender lives as long as `self`, so there is no other end to wait for.
+        let _ = self.state.subscribe().wait_for(|state| *state == HealthState::Down).await;
     }
 
-    /// Notes a failure; true when the node was up until now.
-    pub(crate) fn mark_down(&self, error: String) -> bool {
-        if let Ok(mut last) = self.last_error.write() {
-            *last = Some(error);
-        }
-        let was_up = self.up.swap(false, Ordering::AcqRel);
-        if was_up && let Ok(mut since) = self.down_since.write() {
-            *since = Some(Instant::now());
-        }
-        was_up
+    /// Whether the node has answered well for long enough to be checked.
+    pub(crate) fn wants_check(&self) -> bool {
+        self.machine().wants_check()
     }
 
-    /// Notes a good probe; true when the node was down until now.
-    pub(crate) fn mark_up(&self) -> bool {
-        self.note_answer();
-        let was_down = !self.up.swap(true, Ordering::AcqRel);
-        if was_down && let Ok(mut since) = self.down_since.write() {
-            *since = None;
+    /// Waits until there is a reason not to wait for the next probe.
+    pub(crate) async fn probe_wanted(&self) {
+        self.probe_wanted.notified().await;
+    }
+
+    /// Takes note of what was seen, and tells of a transition.
+    pub(crate) fn note(&self, event: HealthEvent) {
+        // A connection that broke may be all that is seen of a node that was started again.
+        if event == HealthEvent::Failed {
+            self.probe_wanted.notify_one();
         }
-        was_down
+        let mut machine = self.machine();
+        let Some((before, after)) = machine.note(event, self.started.elapsed()) else { return };
+        // Under the lock, so that transitions are told in their order.
+        if let Ok(mut since) = self.out_since.write() {
+            match after.is_in_service() {
+                true => *since = None,
+                false if before.is_in_service() => *since = Some(Instant::now()),
+                false => {}
+            }
+        }
+        if after == HealthState::Down && event == HealthEvent::Tick {
+            self.set_error("it has been silent for too long");
+        }
+        self.state.send_replace(after);
+        let (node, error) = (&self.node, self.last_error().unwrap_or_default());
+        match after {
+            HealthState::Suspect => warn!(%node, "node is late or failing; reads prefer others"),
+            HealthState::Down => warn!(%node, error, "node is down"),
+            HealthState::Recovering => info!(%node, "node answers again; it is to be checked"),
+            HealthState::Healthy => info!(%node, "node is healthy"),
+        }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, NodeHealth> {
+        match self.machine.lock() {
+            Ok(machine) => machine,
+            Err(poisoned) => poisoned.into_inner(),
+        }
     }
 }

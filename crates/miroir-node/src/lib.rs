@@ -16,5 +16,6 @@ pub use call::{Call, CallBody};
 pub use error::NodeError;
 pub use fleet::Fleet;
 pub use health::Health;
-pub use node::{Node, NodeAnswer, NodeId};
+pub use node::{Node, NodeAnswer, NodeId, NodeSpeed};
+pub use probe::NodeCheck;
 pub use task::{NodeTaskState, NodeTaskStatus};

@@ -1,16 +1,18 @@
 //! One Meilisearch server and the way to call it.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Request, StatusCode, Uri};
 use http_body_util::BodyExt;
+use miroir_core::health::{HealthEvent, HealthState, LATE_AFTER};
+use miroir_core::latency::Latency;
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
 
 use crate::call::{Call, CallBody};
 use crate::error::NodeError;
@@ -65,6 +67,18 @@ pub struct Node {
     authorization: Option<HeaderValue>,
     health: Health,
     in_flight: AtomicUsize,
+    started: Instant,
+    latency: Mutex<Latency>,
+    hedges: AtomicU64,
+}
+
+/// How fast a node answered searches lately.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSpeed {
+    /// The average, which is forgotten while there are no searches.
+    pub average: Duration,
+    /// What 95 of 100 searches did not exceed; `None` while there were few.
+    pub percentile: Option<Duration>,
 }
 
 impl Node {
@@ -80,8 +94,18 @@ impl Node {
             let reason = format!("its address `{address}` is not of the form http://host:port");
             return Err(NodeError::Unreachable { node: id, reason });
         };
-        let (health, in_flight) = Default::default();
-        Ok(Self { id, group, address, authority, authorization, health, in_flight })
+        Ok(Self {
+            health: Health::new(id.clone()),
+            id,
+            group,
+            address,
+            authority,
+            authorization,
+            in_flight: AtomicUsize::new(0),
+            started: Instant::now(),
+            latency: Mutex::default(),
+            hedges: AtomicU64::new(0),
+        })
     }
 
     /// Its name.
@@ -109,19 +133,76 @@ impl Node {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Sends a call and reads the whole answer. A failure of the node itself (no connection, a reset, a 5xx, a
-    /// refused key) takes the node out of service until the next good probe; so do several time-outs in a row.
+    /// How fast it answered searches lately, as far as [`Node::note_search`] was told.
+    pub fn speed(&self) -> NodeSpeed {
+        let latency = self.latency();
+        NodeSpeed { average: latency.average(self.started.elapsed()), percentile: latency.percentile() }
+    }
+
+    /// What it costs to ask this node now, comparable between nodes.
+    pub fn cost(&self) -> f64 {
+        let is_suspect = self.health.state() == HealthState::Suspect;
+        self.latency().cost(self.started.elapsed(), self.in_flight(), is_suspect)
+    }
+
+    /// Takes note of how long it took for a search, or of how long it was waited for in vain.
+    pub fn note_search(&self, took: Duration) {
+        self.latency().note(took, self.started.elapsed());
+    }
+
+    /// How many times another node was asked because this one was late.
+    pub fn hedges(&self) -> u64 {
+        self.hedges.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that another node is asked because this one is late.
+    pub fn note_hedge(&self) {
+        self.hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn latency(&self) -> MutexGuard<'_, Latency> {
+        match self.latency.lock() {
+            Ok(latency) => latency,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
+    /// Sends a call and reads the whole answer. Ends at once when the node is down, or goes down meanwhile.
     pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        tokio::select! {
+            biased;
+            () = self.health.until_down() => Err(NodeError::Unreachable {
+                node: self.id.clone(),
+                reason: self.health.last_error().unwrap_or_else(|| "it is down".to_owned()),
+            }),
+            outcome = self.probe(call) => outcome,
+        }
+    }
+
+    /// The same even if the node is down.
+    pub(crate) async fn probe(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         let _counted = Counted::new(&self.in_flight);
+        self.health.note(HealthEvent::Asked);
         let outcome = match tokio::time::timeout(call.limit, self.exchange(call)).await {
-            Ok(outcome) => outcome,
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => {
+                let (event, error) = (failure.event(), self.error_of(failure));
+                if let Some(event) = event {
+                    self.health.set_error(&error.to_string());
+                    self.health.note(event);
+                }
+                return Err(error);
+            }
             Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
         };
         match &outcome {
-            Ok(_) => self.health.note_answer(),
-            Err(NodeError::TimedOut { .. }) if !self.health.note_timeout() => {}
-            Err(NodeError::Failed { .. } | NodeError::Unintelligible { .. }) => {}
-            Err(error) => self.mark_down(error),
+            Ok(_) => self.health.note(HealthEvent::Answered { usable: true }),
+            // A call that came at the end of somebody's time says nothing about the node.
+            Err(error) if call.limit >= LATE_AFTER => {
+                self.health.set_error(&error.to_string());
+                self.health.note(HealthEvent::TimedOut);
+            }
+            Err(_) => {}
         }
         outcome
     }
@@ -143,25 +224,37 @@ impl Node {
         NodeError::Unintelligible { node: self.id.clone(), reason }
     }
 
-    /// Takes the node out of service until the next good probe.
+    /// Takes the node out of service until it has proved that it is well.
     pub fn mark_down(&self, error: &NodeError) {
-        if self.health.mark_down(error.to_string()) {
-            warn!(node = %self.id, %error, "node is down");
-        }
+        self.health.set_error(&error.to_string());
+        self.health.note(HealthEvent::Refused);
     }
 
-    pub(crate) fn mark_up(&self) {
-        if self.health.mark_up() {
-            info!(node = %self.id, "node is up again");
-        }
+    /// Takes the node out of service because it is not what it was, until it has been checked.
+    pub fn disown(&self, reason: &str) {
+        self.health.set_error(reason);
+        self.health.note(HealthEvent::Refused);
     }
 
-    async fn exchange(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+    /// Takes note that a probe got no answer, or not the one it should have got.
+    pub(crate) fn note_bad_probe(&self, error: &NodeError) {
+        let event = match error {
+            NodeError::Failed { .. } => HealthEvent::Failed,
+            // Whatever it is, it is not a Meilisearch.
+            NodeError::Unintelligible { .. } => HealthEvent::Refused,
+            // The call itself has taken note.
+            NodeError::Unreachable { .. } | NodeError::TimedOut { .. } | NodeError::Refused { .. } => return,
+        };
+        self.health.set_error(&error.to_string());
+        self.health.note(event);
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<NodeAnswer, Failure> {
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
         let mut request = Request::builder().method(call.method.clone());
         request = match uri.path_and_query(call.path.as_str()).build() {
             Ok(uri) => request.uri(uri),
-            Err(error) => return Err(self.unreachable(&error)),
+            Err(error) => return Err(Failure::NotSent(error.to_string())),
         };
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -174,29 +267,65 @@ impl Node {
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        let request = request.body(transport::body(&call.body)).map_err(|error| self.unreachable(&error))?;
-        let response = transport::send(request).await.map_err(|error| self.unreachable(&error))?;
+        let request =
+            request.body(transport::body(&call.body)).map_err(|error| Failure::NotSent(error.to_string()))?;
+        let response = transport::send(request).await.map_err(|error| Failure::of_connection(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| self.unreachable(&error))?.to_bytes();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| Failure::of_connection(&error))?.to_bytes();
         match status.as_u16() {
             // A client of Miroir never gets this far without a valid key, so it is ours that is wrong.
-            401 | 403 => Err(NodeError::Refused { node: self.id.clone() }),
-            status @ 500.. => Err(NodeError::Failed {
-                node: self.id.clone(),
-                status,
-                message: String::from_utf8_lossy(&body).chars().take(200).collect(),
-            }),
+            401 | 403 => Err(Failure::KeyRefused),
+            status @ 500.. => {
+                Err(Failure::Status(status, String::from_utf8_lossy(&body).chars().take(200).collect()))
+            }
             _ => Ok(NodeAnswer { status, body }),
         }
     }
 
-    fn unreachable(&self, error: &dyn std::error::Error) -> NodeError {
+    fn error_of(&self, failure: Failure) -> NodeError {
+        let node = self.id.clone();
+        match failure {
+            Failure::NotSent(reason) | Failure::NobodyListens(reason) | Failure::Broken(reason) => {
+                NodeError::Unreachable { node, reason }
+            }
+            Failure::KeyRefused => NodeError::Refused { node },
+            Failure::Status(status, message) => NodeError::Failed { node, status, message },
+        }
+    }
+}
+
+/// Why an exchange failed, as far as it says something about the node.
+enum Failure {
+    /// The request cannot be written down. That is nobody's fault but ours.
+    NotSent(String),
+    NobodyListens(String),
+    Broken(String),
+    KeyRefused,
+    Status(u16, String),
+}
+
+impl Failure {
+    fn of_connection(error: &(dyn std::error::Error + 'static)) -> Self {
         // The client's own message hides the cause behind "client error"; the innermost one says it.
         let mut innermost = error;
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        NodeError::Unreachable { node: self.id.clone(), reason: innermost.to_string() }
+        let kind = innermost.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        match kind {
+            Some(std::io::ErrorKind::ConnectionRefused) => Self::NobodyListens(innermost.to_string()),
+            _ => Self::Broken(innermost.to_string()),
+        }
+    }
+
+    fn event(&self) -> Option<HealthEvent> {
+        match self {
+            Self::NotSent(_) => None,
+            Self::NobodyListens(_) | Self::KeyRefused => Some(HealthEvent::Refused),
+            Self::Broken(_) => Some(HealthEvent::Failed),
+            Self::Status(..) => Some(HealthEvent::Answered { usable: false }),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! What must survive lives in the store; what is here is a view of it, or can be found out again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::settings::NodeNeeds;
@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::index::{Index, IndexView, is_split};
+use crate::read::Reads;
+use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
 pub struct Cluster {
@@ -37,7 +39,10 @@ pub struct Cluster {
     pub(crate) task_finished: Notify,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
+    /// What reads know of each other.
+    pub(crate) reads: Reads,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
+    workers: Mutex<Vec<Report>>,
 }
 
 impl Cluster {
@@ -59,7 +64,9 @@ impl Cluster {
             acknowledged,
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
+            reads: Reads::default(),
             indexes: RwLock::default(),
+            workers: Mutex::default(),
         }
     }
 
@@ -78,6 +85,22 @@ impl Cluster {
         let has_company = view.nodes().len() > 1;
         let needs = self.needs(&view.record);
         NodeNeeds { breaks_ties: needs.breaks_ties || has_company, ..needs }
+    }
+
+    /// Takes note of a worker, to be listed.
+    pub(crate) fn add_worker(&self, report: Report) {
+        match self.workers.lock() {
+            Ok(mut workers) => workers.push(report),
+            Err(poisoned) => poisoned.into_inner().push(report),
+        }
+    }
+
+    /// What the workers are doing.
+    pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
+        match self.workers.lock() {
+            Ok(workers) => workers.iter().map(Report::status).collect(),
+            Err(poisoned) => poisoned.into_inner().iter().map(Report::status).collect(),
+        }
     }
 
     /// Copies of each document in the whole fleet, when nothing is missing.
@@ -107,11 +130,18 @@ impl Cluster {
     /// An index that can be read, or Meilisearch's own error. One that is still being created cannot: its
     /// settings have not been read back from the nodes yet.
     pub fn readable_index(&self, uid: &str) -> Result<Arc<IndexView>, ApiError> {
+        self.readable_generation(uid).map(|(view, _)| view)
+    }
+
+    /// The same with its generation, which is at most as new as the picture.
+    pub(crate) fn readable_generation(&self, uid: &str) -> Result<(Arc<IndexView>, u64), ApiError> {
         let handle = self.indexes.read().ok().and_then(|indexes| indexes.get(uid).cloned());
-        handle
-            .and_then(|index| index.view())
-            .filter(|view| view.record.settings_version > 0)
-            .ok_or_else(|| index_not_found(uid))
+        let read = |index: Arc<Index>| {
+            let generation = index.generation();
+            let view = index.view().filter(|view| view.record.settings_version > 0)?;
+            Some((view, generation))
+        };
+        handle.and_then(read).ok_or_else(|| index_not_found(uid))
     }
 
     /// All indexes that can be read, in the order of their uids.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use miroir_core::cover::{Cover, minimal_covers};
+use miroir_core::latency::choose_cover;
 use miroir_core::replica::ReplicaState;
 use miroir_core::search::SearchSettings;
 use miroir_core::shard::ShardId;
-use miroir_node::{Fleet, Node};
+use miroir_node::Fleet;
 use miroir_store::IndexRecord;
 use tokio::sync::{MutexGuard, watch};
 
@@ -31,6 +32,7 @@ pub struct Index {
     /// for how long, so nobody should wait either.
     interrupted: watch::Sender<Option<String>>,
     view: RwLock<Option<Arc<IndexView>>>,
+    generation: AtomicU64,
     /// The task that made the index, if that was in this life of the process.
     first_task: AtomicU64,
     /// Tasks that ended while the queue was held; whoever holds it takes note before it relies on them.
@@ -45,6 +47,7 @@ impl Index {
             recording: tokio::sync::Mutex::default(),
             interrupted: watch::Sender::default(),
             view: RwLock::default(),
+            generation: AtomicU64::new(new_generation()),
             first_task: AtomicU64::new(0),
             ended: Mutex::default(),
         }
@@ -84,6 +87,17 @@ impl Index {
     /// the process started.
     pub(crate) fn has_begun_by(&self, task: u64) -> bool {
         self.first_task.load(Ordering::Acquire) <= task
+    }
+
+    /// Grows before a task is seen to have ended. Two reads that began in the same generation may have the same
+    /// answer; no other index has the same generation, nor has this one when it is made anew.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// To be called when the nodes have done a task, before anybody is told.
+    pub(crate) fn begin_generation(&self) {
+        self.generation.store(new_generation(), Ordering::Release);
     }
 
     /// Takes note that a task has ended: nodes can be asked what it did.
@@ -133,6 +147,11 @@ impl Index {
     }
 }
 
+fn new_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 /// Whether some node does not hold the whole index, so that answers may have to be merged.
 pub(crate) fn is_split(record: &IndexRecord) -> bool {
     let mut holdings: HashMap<&String, usize> = HashMap::new();
@@ -161,8 +180,8 @@ pub struct IndexView {
 
 /// Sets of usable nodes whose covers are remembered; a fleet has few at a time.
 const REMEMBERED_COVERS: usize = 64;
-/// Reads that go to the same one of equally good covers before it is the next one's turn.
-const READS_PER_TURN: usize = 1_024;
+/// Reads without an affinity that go to the same one of equally good covers before it is the next one's turn.
+const READS_PER_TURN: u64 = 1_024;
 /// Equally good covers that are chosen from.
 const ROTATED_COVERS: usize = 64;
 
@@ -206,11 +225,11 @@ impl IndexView {
         names.into_iter().cloned().collect()
     }
 
-    /// One cover for one read: the fewest nodes among those `usable` says yes to, and of equals the one whose
-    /// nodes have the fewest calls in flight. Of equals in that as well, the same one for a while, because its
-    /// nodes' caches are warm, and then the next. Positions in the cover are positions in the fleet's order.
-    pub fn cover(&self, fleet: &Fleet, usable: impl Fn(&str) -> bool) -> Cover {
-        let key: Vec<bool> = fleet.iter().map(|node| usable(node.id().as_str())).collect();
+    /// One cover for one read: of the fewest nodes among the `usable`, which are given in the fleet's order, as are
+    /// the nodes in the cover. Of equals, the one that `affinity` falls on, so that the nodes' caches are warm and
+    /// pages of one search come from the same nodes; without, the same one for a while and then the next. But one
+    /// whose nodes are busy or slow gives way to others.
+    pub fn cover(&self, fleet: &Fleet, affinity: Option<u64>, usable: Vec<bool>) -> Cover {
         let mut remembered = match self.covers.lock() {
             Ok(remembered) => remembered,
             Err(poisoned) => poisoned.into_inner(),
@@ -219,16 +238,26 @@ impl IndexView {
             remembered.clear();
         }
         let covers = Arc::clone(
-            remembered.entry(key).or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable))),
+            remembered
+                .entry(usable)
+                .or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable))),
         );
         drop(remembered);
-        let turn = self.rotation.fetch_add(1, Ordering::Relaxed) as usize / READS_PER_TURN;
-        let nodes: Vec<&Arc<Node>> = fleet.iter().collect();
-        let in_flight = |cover: &Cover| -> usize {
-            cover.parts.iter().filter_map(|part| nodes.get(part.node)).map(|node| node.in_flight()).sum()
+        let chosen = match covers.as_slice() {
+            [only] => Some(only),
+            covers => {
+                let turn = affinity
+                    .unwrap_or_else(|| self.rotation.fetch_add(1, Ordering::Relaxed) / READS_PER_TURN);
+                let costs: Vec<f64> = fleet.iter().map(|node| node.cost()).collect();
+                // A cover has answered when its last node has.
+                let cost = |cover: &Cover| {
+                    cover.parts.iter().filter_map(|part| costs.get(part.node)).copied().fold(0.0, f64::max)
+                };
+                let costs: Vec<f64> = covers.iter().map(cost).collect();
+                choose_cover(&costs, turn).and_then(|chosen| covers.get(chosen))
+            }
         };
-        let from_turn = (0..covers.len()).filter_map(|offset| covers.get((turn + offset) % covers.len()));
-        match from_turn.min_by_key(|cover| in_flight(cover)) {
+        match chosen {
             Some(cover) => cover.clone(),
             None => Cover { parts: Vec::new(), missing: self.shards().map(|(shard, _)| shard).collect() },
         }
@@ -257,8 +286,29 @@ impl IndexView {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An index `movies` whose shards are on these nodes.
+    pub(crate) fn view(placement: &[&[&str]], exceptions: Exceptions) -> IndexView {
+        let owned = |nodes: &&[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
+        let record = IndexRecord {
+            uid: "movies".to_owned(),
+            primary_key: None,
+            shards: placement.len() as u16,
+            created_at: String::new(),
+            updated_at: String::new(),
+            next_position: 0,
+            settings: serde_json::Value::Null,
+            overlay: serde_json::Value::Null,
+            settings_version: 1,
+            settings_hash: String::new(),
+            placement: placement.iter().map(owned).collect(),
+            placement_epoch: 0,
+            disordered: Vec::new(),
+        };
+        IndexView::new(record, exceptions, None)
+    }
 
     const SOON: Duration = Duration::from_millis(50);
     const NEVER: Duration = Duration::from_secs(3_600);

@@ -10,6 +10,7 @@ mod config;
 mod http_api;
 mod index;
 mod read;
+mod replicas;
 mod run;
 mod translate;
 mod workers;
@@ -23,6 +24,9 @@ use miroir_core::error::{ApiError, ErrorType};
 
 /// What a client is told when the store fails.
 pub(crate) fn store_error(error: miroir_store::StoreError) -> ApiError {
+    if let miroir_store::StoreError::KeyTaken { key, task } = error {
+        return write::key_reused(&key, task);
+    }
     tracing::error!(%error, "the store failed");
     match error {
         // Meilisearch's own code for a full disk.

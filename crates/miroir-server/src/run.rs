@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use miroir_node::Fleet;
+use miroir_node::{Fleet, NodeCheck};
 use miroir_store::{SqliteStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -69,11 +69,12 @@ impl Server {
         let (acknowledged, to_follow) = mpsc::channel(FOLLOWER_QUEUE);
         let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
         cluster.load().await?;
-        cluster.fleet.probe_once().await;
-        cluster.fleet.keep_probing(&cluster.tasks, &stop);
+        let check: Arc<dyn NodeCheck> = Arc::clone(&cluster) as Arc<dyn NodeCheck>;
+        cluster.fleet.probe_once(check.as_ref()).await;
+        cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
         cluster.recover_writes().await?;
-        cluster.tasks.spawn(workers::repair_replicas(Arc::clone(&cluster)));
+        workers::start_workers(&cluster);
         Ok(Self { cluster, listener })
     }
 

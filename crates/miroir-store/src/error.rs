@@ -61,6 +61,14 @@ pub enum StoreError {
     /// No index has this name.
     #[error("index `{0}` is not in the store")]
     UnknownIndex(String),
+    /// The key of the task to record has been used for another.
+    #[error("the key `{key}` was used for task {task}")]
+    KeyTaken {
+        /// The key.
+        key: String,
+        /// The task it was used for.
+        task: u64,
+    },
     /// The caller passed something that cannot be stored.
     #[error("cannot be stored: {0}")]
     Invalid(String),

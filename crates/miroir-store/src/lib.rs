@@ -19,10 +19,16 @@ use serde_json::Value;
 
 pub use error::StoreError;
 pub use model::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey,
-    ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid,
+    Acknowledgement, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, IndexChange, IndexRecord, Intent, KeyedTask,
+    NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey, ReplicaStatus, TaskOutcome, TaskPage, TaskQuery,
+    TaskRecord, TaskStatus, TaskUid, WriteMarks,
 };
 pub use sqlite::SqliteStore;
+
+/// Name under which [`Store::meta`] keeps the newest task that a node has acknowledged, as digits.
+pub fn newest_task_key(node: &str) -> String {
+    format!("newest-task:{node}")
+}
 
 /// Durable cluster state, used as `Arc<dyn Store>`.
 ///
@@ -56,10 +62,12 @@ pub trait Store: Send + Sync + 'static {
     async fn set_replica_states(&self, changes: Vec<ReplicaStatus>) -> Result<(), StoreError>;
 
     /// Records a task and, unless it is born finished, what is about to be sent to the nodes, all or nothing.
-    /// Uids follow the order of the calls.
+    /// Uids follow the order of the calls. A key that a task has, and that was not used
+    /// [`IDEMPOTENCY_KEY_LIFETIME`] ago, is refused with [`StoreError::KeyTaken`].
     async fn begin(&self, task: NewTask, intent: Option<Intent>) -> Result<TaskUid, StoreError>;
 
-    /// Clears the intent of a task and records the node tasks, with the changes that come with them.
+    /// Clears the intent of a task and records the node tasks, with the changes that come with them. The newest
+    /// task of each node is kept under [`newest_task_key`], which never goes back by this.
     async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError>;
 
     /// The intents not cleared yet with their tasks, by uid: what to send again after a crash.
@@ -71,6 +79,17 @@ pub trait Store: Send + Sync + 'static {
         uid: TaskUid,
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError>;
+
+    /// The task for which a key was used less than [`IDEMPOTENCY_KEY_LIFETIME`] before `now` (RFC 3339). A task
+    /// that is forgotten gives its key free.
+    async fn keyed_task(&self, key: &str, now: &str) -> Result<Option<KeyedTask>, StoreError>;
+
+    /// The newest task of a session about an index that has not ended.
+    async fn session_task(&self, session: &str, index_uid: &str) -> Result<Option<TaskUid>, StoreError>;
+
+    /// Makes a task that came to nothing as if it had never been: clears its intent, forgets it, and takes back
+    /// what it changed of indexes, all or nothing.
+    async fn take_back(&self, uid: TaskUid, index_changes: Vec<IndexChange>) -> Result<(), StoreError>;
 
     /// Clears the intent of a task that came to nothing, ends the task, and takes back what it changed of
     /// indexes, all or nothing.

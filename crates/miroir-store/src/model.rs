@@ -3,6 +3,8 @@
 //! Times are RFC 3339 text, as clients see them. A backend keeps them comparable in whatever way suits it and
 //! gives them back in UTC.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
@@ -125,6 +127,39 @@ impl TaskStatus {
     }
 }
 
+/// How long a key keeps a request from being carried out twice. A client that has tried for a day has given up, and
+/// keys must not be kept for ever.
+pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The key a client gave to a request, and what the request was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The client's own name for it.
+    pub key: String,
+    /// Tells this request from others.
+    pub digest: u128,
+}
+
+/// What a client said about a write besides what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriteMarks {
+    /// It must be carried out once, however often it is sent.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Whose reads have to see it.
+    pub session: Option<String>,
+}
+
+/// The task a key was used for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyedTask {
+    /// Digest of the request that made it.
+    pub digest: u128,
+    /// The task.
+    pub task: TaskRecord,
+    /// Its intent has not been cleared.
+    pub is_open: bool,
+}
+
 /// A task to record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
@@ -138,6 +173,8 @@ pub struct NewTask {
     pub enqueued_at: String,
     /// Set for a task born finished, such as one that failed validation.
     pub outcome: Option<TaskOutcome>,
+    /// What the client said about it.
+    pub marks: WriteMarks,
 }
 
 /// How a task ended.

@@ -1,7 +1,7 @@
 //! A whole Miroir: nodes, a generated `miroir.yaml`, and the Miroir process in front.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -112,6 +112,19 @@ impl Cluster {
     /// A client for Miroir's own routes.
     pub fn admin(&self) -> Client {
         self.client().with_key(Some(ADMIN_API_KEY))
+    }
+
+    /// Where the configuration, Miroir's state and its log are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Whether the directories of Miroir and the nodes outlive this value, for looking into what went wrong.
+    pub fn keep_directories(&mut self, keep: bool) {
+        self.directory.disable_cleanup(keep);
+        for node in &mut self.nodes {
+            node.keep_directory(keep);
+        }
     }
 
     /// Where Miroir keeps its state.

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod cluster;
 pub mod compare;
+pub mod copies;
 pub mod corpus;
 pub mod figures;
 pub mod oracle;
@@ -17,3 +18,4 @@ pub mod profile;
 pub mod proxy;
 pub mod request;
 pub mod tally;
+pub mod torture;

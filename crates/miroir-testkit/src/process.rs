@@ -55,7 +55,11 @@ impl Supervised {
             .open(&self.log)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", self.log.display()));
         let errors = log.try_clone().expect("a file handle can be duplicated");
-        let child = Command::new(&self.program)
+        // A file that may not grow any more (RLIMIT_FSIZE) is then an error to the server, as a full disk is, and not
+        // its end by a signal. `exec` keeps the process id.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(&self.program)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -103,6 +107,14 @@ impl Supervised {
 
     fn exited(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child can be waited for").is_some())
+    }
+
+    /// Starts it again, the same way as before but for the environment.
+    async fn restart_with(&mut self, environment: &[(String, String)], client: &Client) {
+        self.kill();
+        self.environment = environment.to_vec();
+        self.start();
+        self.wait_ready(client).await;
     }
 
     fn log_tail(&self) -> String {
@@ -194,6 +206,31 @@ impl MeilisearchProcess {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its process id, for limiting what it may do.
+    pub fn pid(&self) -> i32 {
+        self.supervised.pid().as_raw()
+    }
+
+    /// Where its data, its dumps and its log are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Whether the directory outlives this value.
+    pub fn keep_directory(&mut self, keep: bool) {
+        self.directory.disable_cleanup(keep);
+    }
+
+    /// Whether it ended without having been told to.
+    pub fn has_ended(&mut self) -> bool {
+        self.supervised.exited()
+    }
+
+    /// Starts it again with these variables in its environment, and waits until it is ready.
+    pub async fn restart_with(&mut self, environment: &[(String, String)]) {
+        self.supervised.restart_with(environment, &self.client).await;
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.supervised.kill();
@@ -260,6 +297,16 @@ impl MiroirProcess {
     /// Its process id, for reading its memory and CPU.
     pub fn pid(&self) -> i32 {
         self.supervised.pid().as_raw()
+    }
+
+    /// Whether it ended without having been told to.
+    pub fn has_ended(&mut self) -> bool {
+        self.supervised.exited()
+    }
+
+    /// Starts it again with these variables in its environment, and waits until it is ready.
+    pub async fn restart_with(&mut self, environment: &[(String, String)]) {
+        self.supervised.restart_with(environment, &self.client).await;
     }
 
     /// SIGKILL.

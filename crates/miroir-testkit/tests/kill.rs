@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use miroir_testkit::client::Answer;
 use miroir_testkit::cluster::Shape;
+use miroir_testkit::copies::assert_copies_agree;
 use miroir_testkit::corpus::{Dice, catalogue};
 use miroir_testkit::oracle::Oracle;
 use miroir_testkit::profile::Profile;
@@ -66,29 +67,13 @@ async fn nothing_acknowledged_is_lost_when_miroir_is_killed_during_a_load() {
     assert!(documents.is_empty(), "the documents differ after the kills:\n{documents}");
     let tally = oracle.compare_generated("load", &corpus, SEED, REQUESTS).await;
     tally.assert_faithful("after the kills");
-    assert_copies_agree(&mut oracle).await;
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, SHAPE.replication_factor).await;
 }
 
 /// Sends a batch; `None` when the connection ended without an answer.
 async fn send_once(client: &miroir_testkit::client::Client, body: Vec<u8>) -> Option<Answer> {
     let headers = [("content-type", "application/json")];
     client.try_send(Method::POST, "/indexes/load/documents", &headers, Some(body)).await.ok()
-}
-
-/// Every document is on as many nodes as there should be copies, and the same on each.
-async fn assert_copies_agree(oracle: &mut Oracle) {
-    let mut copies: std::collections::HashMap<String, Vec<Value>> = std::collections::HashMap::new();
-    for node in &oracle.cluster().nodes {
-        let page = node.client().get("/indexes/load/documents?limit=100000").await.ok();
-        for document in page["results"].as_array().into_iter().flatten() {
-            copies.entry(document["id"].to_string().replace('"', "")).or_default().push(document.clone());
-        }
-    }
-    assert_eq!(copies.len(), DOCUMENTS, "documents on the nodes");
-    for (id, copies) in copies {
-        assert_eq!(copies.len(), SHAPE.replication_factor, "copies of document {id}");
-        assert!(copies.windows(2).all(|pair| pair[0] == pair[1]), "the copies of {id} differ: {copies:?}");
-    }
 }
 
 /// A node killed and started again during writes holds what it should, and nothing read in between is wrong.

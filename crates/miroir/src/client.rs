@@ -19,6 +19,16 @@ pub struct Target {
     api_key: Option<String>,
 }
 
+/// Where Miroir is, and the key to its own routes.
+#[derive(Args)]
+pub struct OperatorTarget {
+    #[command(flatten)]
+    target: Target,
+    /// The key to Miroir's own routes [default: the API key].
+    #[arg(long, env = "MIROIR_ADMIN_API_KEY", hide_env_values = true, value_name = "KEY")]
+    admin_key: Option<String>,
+}
+
 /// A client of one Miroir.
 pub struct Client {
     http: reqwest::Client,
@@ -39,8 +49,18 @@ impl Client {
         Self::with_key(target, None)
     }
 
+    /// Prepares to use Miroir's own routes.
+    pub fn for_operator(target: &OperatorTarget) -> Result<Self, Failure> {
+        Self::with_key(&target.target, target.admin_key.as_deref())
+    }
+
+    /// Prepares to do as clients do where an operator's target was given.
+    pub fn for_client(target: &OperatorTarget) -> Result<Self, Failure> {
+        Self::new(&target.target)
+    }
+
     /// [`Client::new`] with another key than the target's, if given.
-    pub fn with_key(target: &Target, key: Option<&str>) -> Result<Self, Failure> {
+    fn with_key(target: &Target, key: Option<&str>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(300))
             .build()

@@ -5,10 +5,13 @@ mod config;
 mod dev;
 mod failure;
 mod load;
+mod replica;
 mod serve;
 mod signals;
 mod status;
 mod table;
+mod verify;
+mod worker;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,6 +43,14 @@ enum Command {
     Load(load::LoadArguments),
     /// Show the nodes, and which shards and documents each of them holds.
     Status(status::StatusArguments),
+    /// Compare all replicas of every shard; fails when they are not the same.
+    Verify(verify::VerifyArguments),
+    /// Decide about replicas that nothing decides by itself.
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
+    /// Look at the background jobs.
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +87,9 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Dev(arguments) => dev::dev(arguments).await,
             Command::Load(arguments) => load::load(arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
+            Command::Verify(arguments) => verify::verify(arguments).await,
+            Command::Replica(command) => replica::replica(command).await,
+            Command::Worker(command) => worker::worker(command).await,
         }
     });
     // A blocking read of standard input or of a slow disk must not keep the process.

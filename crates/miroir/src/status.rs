@@ -1,9 +1,11 @@
 //! `miroir status`: the nodes, and what each of them holds.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Deserialize;
 
-use crate::client::{Client, Target};
+use crate::client::{Client, OperatorTarget};
 use crate::failure::Failure;
 use crate::table;
 
@@ -11,10 +13,7 @@ use crate::table;
 #[derive(Args)]
 pub struct StatusArguments {
     #[command(flatten)]
-    target: Target,
-    /// The key to Miroir's own routes [default: the API key].
-    #[arg(long, env = "MIROIR_ADMIN_API_KEY", hide_env_values = true, value_name = "KEY")]
-    admin_key: Option<String>,
+    target: OperatorTarget,
     /// Also list where each shard is.
     #[arg(long)]
     shards: bool,
@@ -70,6 +69,40 @@ struct NodeShare {
     documents: Option<u64>,
 }
 
+#[derive(Deserialize)]
+struct Replicas {
+    indexes: Vec<IndexReplicas>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexReplicas {
+    uid: String,
+    shards: u64,
+    shards_covered: u64,
+    other_replicas: Vec<OtherReplica>,
+}
+
+/// A replica that is not active.
+#[derive(Deserialize)]
+struct OtherReplica {
+    shard: u64,
+    node: String,
+    state: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Deserialize)]
+struct Worker {
+    name: String,
+    doing: String,
+}
+
 /// The number of documents of an index, each counted once.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,20 +112,26 @@ struct IndexStats {
 
 /// Prints the state of a running Miroir.
 pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.target)?;
-    let operator = Client::with_key(&arguments.target, arguments.admin_key.as_deref())?;
+    let client = Client::for_client(&arguments.target)?;
+    let operator = Client::for_operator(&arguments.target)?;
     let topology: Topology = operator.get("/_miroir/topology").await?;
     let shards: Shards = operator.get("/_miroir/shards").await?;
+    let replicas: Replicas = operator.get("/_miroir/replicas").await?;
+    let workers: Workers = operator.get("/_miroir/workers").await?;
     print!("{}", render_topology(&topology));
     for index in &shards.indexes {
         let stats: IndexStats = client.get(&format!("/indexes/{}/stats", index.uid)).await?;
-        print!("\n{}", render_index(index, &stats));
+        let replicas = replicas.indexes.iter().find(|replicas| replicas.uid == index.uid);
+        print!("\n{}", render_index(index, &stats, replicas));
         if arguments.shards {
             print!("\n{}", render_shards(index));
         }
     }
     if shards.indexes.is_empty() {
         println!("\nNo index yet.");
+    }
+    for worker in workers.workers.iter().filter(|worker| worker.doing != "idle") {
+        println!("\n{}: {}", worker.name, worker.doing);
     }
     Ok(())
 }
@@ -121,7 +160,7 @@ fn render_topology(topology: &Topology) -> String {
     )
 }
 
-fn render_index(index: &IndexShards, stats: &IndexStats) -> String {
+fn render_index(index: &IndexShards, stats: &IndexStats, replicas: Option<&IndexReplicas>) -> String {
     let rows: Vec<Vec<String>> = index
         .nodes
         .iter()
@@ -132,18 +171,7 @@ fn render_index(index: &IndexShards, stats: &IndexStats) -> String {
         .collect();
     let documents: Option<u64> = index.nodes.iter().map(|share| share.documents).sum();
     let stored = documents.map_or_else(String::new, |count| format!(", {count} stored copies"));
-    let unreadable: Vec<String> = index
-        .shards
-        .iter()
-        .flat_map(|shard| shard.replicas.iter().map(move |replica| (shard.shard, replica)))
-        .filter(|(_, replica)| !matches!(replica.state.as_str(), "active" | "leaving"))
-        .map(|(shard, replica)| format!("{shard} on {} is {}", replica.node, replica.state))
-        .collect();
-    let warning = if unreadable.is_empty() {
-        String::new()
-    } else {
-        format!("  not read: {} replicas ({})\n", unreadable.len(), unreadable.join(", "))
-    };
+    let warning = replicas.map_or_else(String::new, render_trouble);
     format!(
         "index {}: {} documents{stored}, {} shards\n{}{warning}",
         index.uid,
@@ -151,6 +179,26 @@ fn render_index(index: &IndexShards, stats: &IndexStats) -> String {
         index.shards.len(),
         table::render(&["node", "shards", "documents"], &rows)
     )
+}
+
+/// What is wrong with the replicas of an index: nothing, mostly.
+fn render_trouble(replicas: &IndexReplicas) -> String {
+    let mut text = String::new();
+    let lost = replicas.shards - replicas.shards_covered.min(replicas.shards);
+    if lost > 0 {
+        text.push_str(&format!("  {lost} of {} shards cannot be read now\n", replicas.shards));
+    }
+    // Many shards miss the same write, so they are told by what happened.
+    let mut by_reason: BTreeMap<(&str, &str, &str), Vec<String>> = BTreeMap::new();
+    for other in &replicas.other_replicas {
+        let key = (other.node.as_str(), other.state.as_str(), other.reason.as_str());
+        by_reason.entry(key).or_default().push(other.shard.to_string());
+    }
+    for ((node, state, reason), shards) in by_reason {
+        let shards = shards.join(",");
+        text.push_str(&format!("  not read: shards {shards} on {node} are {state} ({reason})\n"));
+    }
+    text
 }
 
 fn render_shards(index: &IndexShards) -> String {
@@ -181,9 +229,15 @@ mod tests {
                 {"node":"b","shards":1,"documents":6}]}"#,
         )
         .unwrap();
-        let text = render_index(&index, &IndexStats { number_of_documents: 7 });
+        let replicas: IndexReplicas = serde_json::from_str(
+            r#"{"uid":"movies","shards":1,"shardsCovered":0,"activeReplicas":1,
+                "otherReplicas":[{"shard":0,"node":"b","state":"stale","reason":"missed a write"}]}"#,
+        )
+        .unwrap();
+        let text = render_index(&index, &IndexStats { number_of_documents: 7 }, Some(&replicas));
         assert!(text.starts_with("index movies: 7 documents, 13 stored copies, 1 shards\n"), "{text}");
         assert!(text.contains("  a     1       7\n"), "{text}");
-        assert!(text.contains("not read: 1 replicas (0 on b is stale)"), "{text}");
+        assert!(text.contains("1 of 1 shards cannot be read now"), "{text}");
+        assert!(text.contains("not read: shards 0 on b are stale (missed a write)"), "{text}");
     }
 }

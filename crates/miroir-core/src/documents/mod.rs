@@ -5,7 +5,8 @@
 //! 1. [`DocumentBatch::parse`] finds the documents (JSON, NDJSON or CSV). Its errors are answers to the request.
 //! 2. [`DocumentBatch::resolve_primary_key`] and [`DocumentBatch::identify`] read every id and judge everything
 //!    that a node would refuse. Their errors are what the task fails with: nothing has been sent yet.
-//! 3. [`DocumentBatch::assign_positions`] gives each document its place in the index's order of insertion.
+//! 3. [`DocumentBatch::assign_positions`] gives each document its place in the index's order of insertion, and the
+//!    write its number.
 //! 4. [`DocumentBatch::chunks`] yields what to send to whom; [`StampedDocuments`] reads that back.
 //!
 //! The body is kept as received; a document costs about 40 bytes on top of it, plus the text of its id.
@@ -19,6 +20,7 @@ mod format;
 mod json;
 mod primary_key;
 mod stamp;
+mod stored;
 mod strip;
 mod vectors;
 
@@ -39,6 +41,7 @@ pub use self::delete::parse_delete_batch;
 pub use self::document_id::{is_valid_document_id, validate_document_id};
 pub use self::format::{Format, format_from_content_type, require_json};
 pub use self::stamp::StampedDocuments;
+pub use self::stored::{Fields, stored_id, stored_position, stored_version};
 
 /// The documents of one request.
 ///
@@ -88,6 +91,8 @@ struct Identified {
     distinct: Vec<Distinct>,
     /// The text of all ids, one after the other.
     ids: String,
+    /// Number of this write among those of the index.
+    write: u64,
 }
 
 /// One id of the batch.
@@ -313,10 +318,15 @@ impl DocumentBatch {
     }
 
     /// Gives every document its position in the order of insertion: a known one keeps its own, new ones
-    /// take the next free ones in order of first appearance. Returns the next free position.
+    /// take the next free ones in order of first appearance. The write itself is numbered from the same sequence,
+    /// before them. Returns the next free position.
     pub fn assign_positions(&mut self, first_free: u64, existing: impl Fn(&str) -> Option<u64>) -> u64 {
-        let mut next_free = first_free;
+        if self.identified.distinct.is_empty() {
+            return first_free;
+        }
+        let mut next_free = first_free + 1;
         let identified = Arc::make_mut(&mut self.identified);
+        identified.write = first_free;
         for index in 0..identified.distinct.len() {
             let position = existing(identified.id(index)).unwrap_or_else(|| {
                 next_free += 1;

@@ -18,7 +18,7 @@ use crate::shard::ShardId;
 /// A chunk is closed once it is this long.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// What the hidden fields add to a document, at most: for reserving memory.
-const STAMP_BYTES: usize = 80;
+const STAMP_BYTES: usize = 120;
 
 impl DocumentBatch {
     /// What to send: NDJSON of about 256 KB at most (more only for a single larger document), holding the
@@ -28,6 +28,7 @@ impl DocumentBatch {
     /// where one Meilisearch would have numbered it.
     pub fn chunks<W: Fn(ShardId) -> bool>(&self, wanted: W) -> impl Iterator<Item = Bytes> + use<W> {
         let (batch, source) = (self.clone(), self.clone());
+        let write = self.identified.write;
         let to_send = (0..self.identified.steps())
             .filter_map(move |step| source.identified.to_send(step))
             .filter(move |(_, entry)| wanted(entry.shard));
@@ -36,7 +37,7 @@ impl DocumentBatch {
             next_chunk(
                 &mut to_send,
                 |(ordinal, _)| batch.document(*ordinal).len() + STAMP_BYTES,
-                |(ordinal, entry), chunk| write_stamped(chunk, batch.document(ordinal), &entry),
+                |(ordinal, entry), chunk| write_stamped(chunk, batch.document(ordinal), &entry, write),
             )
         })
     }
@@ -89,16 +90,18 @@ fn next_chunk<D>(
 }
 
 /// Appends a document with its hidden fields, and a line end.
-fn write_stamped(output: &mut Vec<u8>, document: &[u8], entry: &Distinct) {
+fn write_stamped(output: &mut Vec<u8>, document: &[u8], entry: &Distinct, write: u64) {
     let fields = document.get(1..).unwrap_or_default();
     output.extend_from_slice(b"{\"");
     output.extend_from_slice(hidden::SHARD_FIELD.as_bytes());
     output.extend_from_slice(b"\":\"");
     output.extend_from_slice(hidden::encode_shard(entry.shard).as_bytes());
-    output.extend_from_slice(b"\",\"");
-    output.extend_from_slice(hidden::INSERTED_AT_FIELD.as_bytes());
-    output.extend_from_slice(b"\":\"");
-    output.extend_from_slice(hidden::encode_position(entry.position).as_bytes());
+    for (field, value) in [(hidden::INSERTED_AT_FIELD, entry.position), (hidden::UPDATED_AT_FIELD, write)] {
+        output.extend_from_slice(b"\",\"");
+        output.extend_from_slice(field.as_bytes());
+        output.extend_from_slice(b"\":\"");
+        output.extend_from_slice(hidden::encode_position(value).as_bytes());
+    }
     output.push(b'"');
     if fields.trim_ascii_start().first() != Some(&b'}') {
         output.push(b',');

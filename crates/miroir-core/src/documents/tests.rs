@@ -49,11 +49,12 @@ fn an_empty_body_is_a_missing_payload() {
 #[test]
 fn hidden_fields_come_first_and_the_rest_is_untouched() {
     let mut batch = identified("[{ \"id\" : 1,\n \"n\": 1.50e2 }]", &ContentRules::default());
-    assert_eq!(batch.assign_positions(0x12, |_| None), 0x13);
+    assert_eq!(batch.assign_positions(0x12, |_| None), 0x14);
     let chunks: Vec<Bytes> = batch.chunks(|_| true).collect();
     let shard = shard_of("1", SHARDS);
     let expected = format!(
-        "{{\"_miroir_shard\":\"{}\",\"_miroir_inserted_at\":\"!!!!!!!!!!!!!!%'\", \"id\" : 1,\n \"n\": 1.50e2 }}\n",
+        "{{\"_miroir_shard\":\"{}\",\"_miroir_inserted_at\":\"!!!!!!!!!!!!!!%(\",\
+         \"_miroir_updated_at\":\"!!!!!!!!!!!!!!%'\", \"id\" : 1,\n \"n\": 1.50e2 }}\n",
         hidden::encode_shard(shard)
     );
     assert_eq!(chunks, [Bytes::from(expected)]);
@@ -66,12 +67,13 @@ fn the_same_id_written_differently_is_one_document() {
     assert_eq!(batch.received(), 4);
     assert_eq!(batch.distinct_ids().collect::<Vec<_>>(), ["1", "a"]);
     assert_eq!(batch.distinct_len(), 2);
-    assert_eq!(batch.assign_positions(5, |_| None), 7);
+    assert_eq!(batch.assign_positions(5, |_| None), 8);
     // Replacing: the last version alone is sent, at the place of the first.
     let replaced = sent(&batch);
     assert_eq!(replaced.len(), 2);
     assert_eq!((&replaced[0]["id"], &replaced[0]["v"]), (&json!("1"), &json!(2)));
-    assert_eq!(replaced[0][hidden::INSERTED_AT_FIELD], hidden::encode_position(5));
+    assert_eq!(replaced[0][hidden::INSERTED_AT_FIELD], hidden::encode_position(6));
+    assert!(replaced.iter().all(|document| document[hidden::UPDATED_AT_FIELD] == hidden::encode_position(5)));
     // Updating: all versions are sent, in order.
     let rules = ContentRules { method: WriteMethod::Update, ..ContentRules::default() };
     let updated = sent(&identified(body, &rules));
@@ -82,7 +84,7 @@ fn the_same_id_written_differently_is_one_document() {
 #[test]
 fn known_documents_keep_their_position() {
     let mut batch = identified(r#"[{"id":"new"},{"id":"old"},{"id":"newer"}]"#, &ContentRules::default());
-    assert_eq!(batch.assign_positions(100, |id| (id == "old").then_some(3)), 102);
+    assert_eq!(batch.assign_positions(100, |id| (id == "old").then_some(3)), 103);
     let positions: BTreeMap<String, Option<u64>> = sent(&batch)
         .into_iter()
         .map(|document| {
@@ -90,7 +92,7 @@ fn known_documents_keep_their_position() {
             (document["id"].as_str().unwrap().to_owned(), position)
         })
         .collect();
-    let expected = [("new", 100), ("newer", 101), ("old", 3)];
+    let expected = [("new", 101), ("newer", 102), ("old", 3)];
     assert_eq!(positions, expected.into_iter().map(|(id, at)| (id.to_owned(), Some(at))).collect());
 }
 
@@ -266,6 +268,8 @@ proptest! {
             prop_assert_eq!(stored_shard, hidden::encode_shard(shard));
             let position = document.shift_remove(hidden::INSERTED_AT_FIELD).unwrap();
             positions.entry(id.clone()).or_default().insert(position.as_str().unwrap().to_owned());
+            let write = document.shift_remove(hidden::UPDATED_AT_FIELD).unwrap();
+            prop_assert_eq!(write, hidden::encode_position(1_000));
             without_stamps.push(document);
             seen_shards.insert(shard);
         }
@@ -279,10 +283,11 @@ proptest! {
         prop_assert_eq!(batch.shards(), seen_shards.into_iter().collect::<Vec<_>>());
         prop_assert_eq!(batch.distinct_ids().collect::<Vec<_>>(), first_appearances.clone());
         for (rank, id) in first_appearances.iter().enumerate() {
-            let expected = hidden::encode_position(1_000 + rank as u64);
+            let expected = hidden::encode_position(1_001 + rank as u64);
             prop_assert_eq!(&positions[id], &BTreeSet::from([expected]));
         }
-        prop_assert_eq!(next_free, 1_000 + first_appearances.len() as u64);
+        let numbers = first_appearances.len() as u64 + u64::from(!first_appearances.is_empty());
+        prop_assert_eq!(next_free, 1_000 + numbers);
     }
 
     #[test]

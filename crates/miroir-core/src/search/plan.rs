@@ -31,6 +31,9 @@ pub(super) const SHOWING_MORE: [&str; 7] = [
     "facets",
 ];
 
+/// The parameters in which pages of one search differ.
+const PAGING_PARAMETERS: [&str; 4] = ["offset", "limit", "page", "hitsPerPage"];
+
 /// Why a search cannot be planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -142,6 +145,11 @@ impl SearchPlan {
     /// The filter as the client wrote it, raw JSON; `None` when there is none.
     pub fn filter(&self) -> Option<&str> {
         self.body.raw("filter")
+    }
+
+    /// The same number for all pages of one search, so that they can be asked of the same nodes.
+    pub fn affinity(&self) -> u64 {
+        self.body.hash_without(&PAGING_PARAMETERS)
     }
 
     /// The body for the one node that answers alone, restricted to some of its shards if a filter is given.
@@ -392,6 +400,15 @@ mod tests {
             sent[1],
             json!({ "page": 1, "hitsPerPage": 1000, "filter": ["s"], "attributesToRetrieve": ["sku"] })
         );
+    }
+
+    #[test]
+    fn pages_of_one_search_belong_together() {
+        let affinity = |body| plan(body, json!({})).affinity();
+        assert_eq!(affinity(json!({ "q": "x", "offset": 20 })), affinity(json!({ "limit": 5, "q": "x" })));
+        assert_eq!(affinity(json!({ "q": "x", "page": 2 })), affinity(json!({ "q": "x", "hitsPerPage": 1 })));
+        assert_ne!(affinity(json!({ "q": "x" })), affinity(json!({ "q": "y" })));
+        assert_ne!(affinity(json!({ "q": "x" })), affinity(json!({ "filter": "x" })));
     }
 
     #[test]

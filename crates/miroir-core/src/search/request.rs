@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::scan::write_json;
 
@@ -69,6 +70,14 @@ impl ClientBody {
             Some((_, value)) => serde_json::from_str(value.get()).map_err(|_| ForwardRaw),
             None => Ok(default),
         }
+    }
+
+    /// The same number for bodies that differ in these parameters only.
+    pub(super) fn hash_without(&self, names: &[&str]) -> u64 {
+        let counted = self.members.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        counted.fold(0, |hash, (name, value)| {
+            xxh3_64_with_seed(value.get().as_bytes(), xxh3_64_with_seed(name.as_bytes(), hash))
+        })
     }
 
     /// Writes the body with some parameters set or removed, all others and their order unchanged.

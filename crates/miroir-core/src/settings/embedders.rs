@@ -13,7 +13,8 @@ const DEFAULT_TEMPLATE: &str = "{% for field in fields %}{% if field.is_searchab
 {{ field.name }}: {{ field.value }}\n{% endif %}{% endfor %}";
 /// The same without Miroir's fields.
 const NODE_TEMPLATE: &str = "{% for field in fields %}{% if field.is_searchable and field.value != nil \
-and field.name != \"_miroir_shard\" and field.name != \"_miroir_inserted_at\" %}\
+and field.name != \"_miroir_shard\" and field.name != \"_miroir_inserted_at\" \
+and field.name != \"_miroir_updated_at\" %}\
 {{ field.name }}: {{ field.value }}\n{% endif %}{% endfor %}";
 
 const SOURCE: &str = "source";

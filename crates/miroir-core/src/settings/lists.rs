@@ -29,6 +29,12 @@ fn hidden_filterable_rule() -> Value {
     })
 }
 
+/// Whether a node's settings are those of an index that Miroir made.
+pub fn is_ours(node_settings: &Value) -> bool {
+    let rules = node_settings.get(FILTERABLE).and_then(Value::as_array);
+    rules.is_some_and(|rules| rules.iter().any(|rule| reserved_name_in_entry(rule).is_some()))
+}
+
 /// Adds Miroir's entries to the lists present. A value that is not a list is left to the node to refuse.
 pub(super) fn add_hidden(settings: &mut Map<String, Value>, needs: NodeNeeds) {
     let change =

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
-pub use self::lists::{default_ranking_rules, ranking_rules_to_break_ties};
+pub use self::lists::{default_ranking_rules, is_ours, ranking_rules_to_break_ties};
 pub use self::needs::{NodeNeeds, breaks_ties};
 pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use miroir_core::health::HealthState;
 use serde_json::json;
 
 use super::answer;
@@ -15,13 +17,20 @@ use crate::cluster::Cluster;
 pub async fn topology(State(cluster): State<Arc<Cluster>>) -> Response {
     let nodes: Vec<_> = (cluster.fleet.iter())
         .map(|node| {
+            let speed = node.speed();
             json!({
                 "id": node.id().as_str(),
                 "address": node.address(),
                 "replicaGroup": node.group(),
-                "health": if node.health().is_up() { "healthy" } else { "down" },
-                "lastError": if node.health().is_up() { None } else { node.health().last_error() },
+                "health": node.health().state(),
+                "lastError": node.health().last_error().filter(|_| node.health().state() != HealthState::Healthy),
                 "version": node.health().version(),
+                "callsInFlight": node.in_flight(),
+                "searchMs": {
+                    "average": millis(speed.average),
+                    "p95": speed.percentile.map(millis),
+                },
+                "hedges": node.hedges(),
             })
         })
         .collect();
@@ -31,8 +40,13 @@ pub async fn topology(State(cluster): State<Arc<Cluster>>) -> Response {
         "replicationFactor": cluster.config.replication_factor,
         "replicaGroups": groups.len(),
         "defaultShards": cluster.config.default_shards,
+        "searchesShared": cluster.reads.shared.answered(),
     });
     answer::json(StatusCode::OK, &topology)
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 /// Where every shard of every index is, and in which state.
@@ -71,9 +85,9 @@ pub async fn shards(State(cluster): State<Arc<Cluster>>) -> Response {
 pub async fn ready(State(cluster): State<Arc<Cluster>>) -> Response {
     let down: Vec<&str> =
         cluster.fleet.iter().filter(|node| !node.health().is_up()).map(|node| node.id().as_str()).collect();
-    let is_up = |name: &str| cluster.fleet.get(name).is_some_and(|node| node.health().is_up());
+    let up: Vec<bool> = cluster.fleet.iter().map(|node| node.health().is_up()).collect();
     let uncovered: Vec<String> = (cluster.indexes().iter())
-        .filter(|view| !view.cover(&cluster.fleet, is_up).missing.is_empty())
+        .filter(|view| !view.cover(&cluster.fleet, None, up.clone()).missing.is_empty())
         .map(|view| view.record.uid.clone())
         .collect();
     // One node less is no reason to send clients away as long as everything can be answered.

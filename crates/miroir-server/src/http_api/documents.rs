@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::marks::Marks;
 use super::unsupported::unsupported;
 use super::{index_uid, parameters};
 use crate::cluster::Cluster;
@@ -27,9 +28,10 @@ pub async fn replace(
     Path(uid): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    add(&cluster, &uid, query, &headers, body, false).await
+    add(&cluster, &uid, query, &headers, marks, body, false).await
 }
 
 /// Adds or updates documents.
@@ -38,9 +40,10 @@ pub async fn update(
     Path(uid): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    add(&cluster, &uid, query, &headers, body, true).await
+    add(&cluster, &uid, query, &headers, marks, body, true).await
 }
 
 async fn add(
@@ -48,6 +51,7 @@ async fn add(
     uid: &str,
     query: Option<String>,
     headers: &HeaderMap,
+    marks: Marks,
     body: Body,
     update: bool,
 ) -> Result<Response, Failure> {
@@ -66,23 +70,29 @@ async fn add(
     let format = format_from_content_type(content_type, parameters::find(&pairs, "csvDelimiter"))?;
     let body = cluster.read_body(headers, body).await?;
     // A large body takes a while to read through: not on a thread that others wait for.
-    let parsed = tokio::task::spawn_blocking(move || DocumentBatch::parse(body, format)).await;
-    let batch = parsed.map_err(|_| ApiError::internal("Reading the documents was interrupted."))??;
+    let read = move || {
+        let marks = marks.with_body(&body);
+        DocumentBatch::parse(body, format).map(|batch| (batch, marks))
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    let (batch, marks) = read.map_err(|_| ApiError::internal("Reading the documents was interrupted."))??;
     if let Some(reserved) = batch.reserved_field() {
         return Err(reserved_field(&reserved.name).into());
     }
     let primary_key = parameters::find(&pairs, "primaryKey").map(str::to_owned);
     let request = WriteRequest::AddDocuments { batch, update, primary_key };
-    Ok(answer::accepted(&cluster.submit(uid, request).await?))
+    Ok(answer::accepted(&cluster.submit(uid, request, marks).await?))
 }
 
 /// Deletes one document.
 pub async fn delete(
     State(cluster): State<Arc<Cluster>>,
     Path((uid, id)): Path<(String, String)>,
+    marks: Marks,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteDocuments { ids: vec![id] }).await?))
+    let request = WriteRequest::DeleteDocuments { ids: vec![id] };
+    Ok(answer::accepted(&cluster.submit(&uid, request, marks.without_body()).await?))
 }
 
 /// Deletes documents by id.
@@ -90,13 +100,14 @@ pub async fn delete_batch(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
     require_json(&headers)?;
     let body = cluster.read_body(&headers, body).await?;
-    let ids = parse_delete_batch(&body)?;
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteDocuments { ids }).await?))
+    let request = WriteRequest::DeleteDocuments { ids: parse_delete_batch(&body)? };
+    Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&body)).await?))
 }
 
 /// Deletes the documents a filter selects.
@@ -104,11 +115,13 @@ pub async fn delete_by_filter(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
     require_json(&headers)?;
     let body = cluster.read_body(&headers, body).await?;
+    let marks = marks.with_body(&body);
     let is_filter = |value: &Value| value.is_string() || value.is_array();
     let (filter, body) = match serde_json::from_slice::<Map<String, Value>>(&body) {
         Ok(mut fields) if fields.get("filter").is_some_and(is_filter) => {
@@ -127,16 +140,18 @@ pub async fn delete_by_filter(
     if let Some(name) = reserved_name_in_filter(&filter) {
         return Err(reserved_field(&name).into());
     }
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteByFilter { filter }).await?))
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteByFilter { filter }, marks).await?))
 }
 
 /// Deletes all documents.
 pub async fn clear(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
+    marks: Marks,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::ClearDocuments).await?))
+    let marks = marks.without_body();
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::ClearDocuments, marks).await?))
 }
 
 /// One document.

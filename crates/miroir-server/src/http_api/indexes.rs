@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::marks::Marks;
 use super::unsupported::unsupported;
 use super::{index_uid, parameters};
 use crate::cluster::Cluster;
@@ -60,6 +61,7 @@ pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -
 pub async fn create(
     State(cluster): State<Arc<Cluster>>,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
     require_json(&headers)?;
@@ -74,7 +76,8 @@ pub async fn create(
         let message = format!("Invalid value at `.uid`: {}", index_uid::message(&uid));
         ApiError::bad_request("invalid_index_uid", message)
     })?;
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::CreateIndex { primary_key }).await?))
+    let request = WriteRequest::CreateIndex { primary_key };
+    Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&bytes)).await?))
 }
 
 /// Changes the primary key.
@@ -82,6 +85,7 @@ pub async fn update(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
@@ -89,7 +93,8 @@ pub async fn update(
     let bytes = cluster.read_body(&headers, body).await?;
     match fields(&bytes, ["primaryKey", "uid"]) {
         Some((primary_key, None)) => {
-            Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::UpdateIndex { primary_key }).await?))
+            let request = WriteRequest::UpdateIndex { primary_key };
+            Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&bytes)).await?))
         }
         Some((_, Some(_))) => Err(unsupported("Renaming an index").into()),
         None => {
@@ -105,9 +110,11 @@ pub async fn update(
 pub async fn delete(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
+    marks: Marks,
 ) -> Result<Response, Failure> {
     index_uid::check(&uid)?;
-    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteIndex).await?))
+    let marks = marks.without_body();
+    Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteIndex, marks).await?))
 }
 
 const UID_THAT_CANNOT_BE: &str = "not a uid";

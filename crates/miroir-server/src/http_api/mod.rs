@@ -7,7 +7,9 @@ mod body;
 mod documents;
 mod index_uid;
 mod indexes;
+mod marks;
 mod parameters;
+mod replicas;
 mod search;
 mod serving;
 mod settings;
@@ -47,10 +49,15 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())
+        .route_layer(from_fn_with_state(Arc::clone(&cluster), marks::read_your_writes))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_master_key));
     let operators = Router::new()
         .route("/_miroir/topology", get(admin::topology))
         .route("/_miroir/shards", get(admin::shards))
+        .route("/_miroir/replicas", get(replicas::list))
+        .route("/_miroir/replicas/promote", post(replicas::promote))
+        .route("/_miroir/verify", post(replicas::verify))
+        .route("/_miroir/workers", get(replicas::workers))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_admin_key));
     Router::new()
         .route("/health", get(system::health))

@@ -11,6 +11,7 @@ use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
 
 use super::answer::{self, Failure};
 use super::index_uid;
+use super::marks::Marks;
 use crate::cluster::Cluster;
 use crate::write::WriteRequest;
 
@@ -20,9 +21,10 @@ pub async fn whole(
     Path(uid): Path<String>,
     method: Method,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    serve(&cluster, &uid, None, method, &headers, body).await
+    serve(&cluster, &uid, None, method, &headers, marks, body).await
 }
 
 /// One setting.
@@ -31,9 +33,10 @@ pub async fn one(
     Path((uid, name)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    serve(&cluster, &uid, Some(name), method, &headers, body).await
+    serve(&cluster, &uid, Some(name), method, &headers, marks, body).await
 }
 
 async fn serve(
@@ -42,6 +45,7 @@ async fn serve(
     name: Option<String>,
     method: Method,
     headers: &HeaderMap,
+    marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
     index_uid::check(uid)?;
@@ -68,7 +72,8 @@ async fn serve(
             Some(cluster.read_body(headers, body).await?)
         }
     };
+    let marks = marks.with_body(body.as_deref().unwrap_or_default());
     let route = name.map_or(SettingsRoute::Whole, SettingsRoute::Sub);
     let request = WriteRequest::ChangeSettings { route, method, body };
-    Ok(answer::accepted(&cluster.submit(uid, request).await?))
+    Ok(answer::accepted(&cluster.submit(uid, request, marks).await?))
 }

@@ -16,7 +16,7 @@ use miroir_node::{Call, Node};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::gather::Ask;
+use super::gather::{Ask, Reading};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::{ReadAnswer, reserved_field, shard_unavailable};
@@ -185,7 +185,7 @@ impl Browsing<'_> {
 
     async fn count(
         &self,
-        body: impl Fn(Option<&[ShardId]>) -> Vec<u8>,
+        body: impl Fn(Option<&[ShardId]>) -> Vec<u8> + Sync,
     ) -> Result<(u64, Vec<ShardId>), ApiError> {
         let counted = self.ask(body).await?;
         let totals = counted.pages.iter().map(|page| serde_json::from_slice::<Counted>(page));
@@ -197,9 +197,11 @@ impl Browsing<'_> {
     }
 
     /// Asks a cover, and asks those again that have no document with a field to sort by, only for their number.
-    async fn ask(&self, body: impl Fn(Option<&[ShardId]>) -> Vec<u8>) -> Result<Pages, ApiError> {
+    async fn ask(&self, body: impl Fn(Option<&[ShardId]>) -> Vec<u8> + Sync) -> Result<Pages, ApiError> {
         let post = |body: Vec<u8>| Call::post(self.path.clone(), body, PAGE_LIMIT);
-        let gathered = self.cluster.gather(self.index, |ask: Ask<'_>| vec![post(body(ask.shards))]).await?;
+        let reading = Reading::with_limit(PAGE_LIMIT);
+        let calls = |ask: Ask<'_>| vec![post(body(ask.shards))];
+        let gathered = self.cluster.gather(self.index, &reading, calls).await?;
         let mut pages = Pages { pages: Vec::new(), nodes: Vec::new(), missing: gathered.missing };
         let mut lacking = Vec::new();
         for (part, answers) in gathered.parts.iter().zip(gathered.answers) {

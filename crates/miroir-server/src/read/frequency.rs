@@ -10,6 +10,7 @@ use miroir_node::{Call, Node, NodeAnswer};
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::gather::Reading;
 
 impl Cluster {
     /// Asks the nodes again that drop words in another order than all of them together, given how many documents of
@@ -18,6 +19,7 @@ impl Cluster {
         &self,
         index: &IndexView,
         search: &FrequencySearch<'_>,
+        reading: &Reading,
         parts: &[CoverPart],
         counts: &[NodeAnswer],
         answers: &mut [Vec<Bytes>],
@@ -30,7 +32,7 @@ impl Cluster {
             let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
             let body = order.body(place, uid, filter.as_deref())?;
             let node = *fleet.get(part.node)?;
-            let call = Call::post("/multi-search", body, self.config.node_timeout);
+            let call = Call::post("/multi-search", body, reading.limit(self.config.node_timeout));
             Some(async move { (place, node.id(), node.send(&call).await) })
         });
         for (place, node, answer) in futures_util::future::join_all(asks).await {

@@ -1,26 +1,60 @@
 //! Asking a cover of nodes: every shard is answered by exactly one replica, and a node that fails is replaced.
 //!
-//! The nodes of a cover are asked at the same time. The shards of one that fails are covered anew without it,
-//! until they are answered or nobody is left to ask.
+//! The nodes of a cover are asked at the same time. The shards of one that fails or, in a search, is late are asked
+//! elsewhere (`part`). What is still unanswered then is covered anew without the nodes that failed, until it is
+//! answered, nobody is left to ask, or the time of the read is over.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use miroir_core::cover::{Cover, CoverPart};
 use miroir_core::error::ApiError;
-use miroir_core::hidden::shard_filter;
+use miroir_core::health::HealthState;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeAnswer};
 
+use super::part::{AnsweredPart, Round};
 use crate::cluster::Cluster;
 use crate::config::UnavailableShardPolicy;
 use crate::index::IndexView;
 use crate::read::shard_unavailable;
-use crate::write::parse_refusal;
 
 /// Rounds of asking before the shards left count as missing.
 const ROUNDS: usize = 3;
+
+/// How one read goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    deadline: Instant,
+    /// Reads with the same number are asked of the same nodes while these are equally good.
+    pub(super) affinity: Option<u64>,
+    /// Searches are alike enough for one to tell how long another should take.
+    pub(super) is_search: bool,
+}
+
+impl Reading {
+    /// A read whose calls have this limit: there is time for one call and its repetition elsewhere.
+    pub fn with_limit(limit: Duration) -> Self {
+        Self { deadline: Instant::now() + limit * 2, affinity: None, is_search: false }
+    }
+
+    /// The same for a search.
+    pub fn of_search(limit: Duration, affinity: u64) -> Self {
+        Self { affinity: Some(affinity), is_search: true, ..Self::with_limit(limit) }
+    }
+
+    /// The limit for a call made now.
+    pub fn limit(&self, limit: Duration) -> Duration {
+        limit.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether there is no time left.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
 
 /// What one node is to be asked.
 pub struct Ask<'a> {
@@ -70,42 +104,52 @@ impl Cluster {
     pub(crate) async fn gather(
         &self,
         index: &IndexView,
-        calls: impl Fn(Ask<'_>) -> Vec<Call>,
+        reading: &Reading,
+        calls: impl Fn(Ask<'_>) -> Vec<Call> + Sync,
     ) -> Result<Gathered, ApiError> {
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
-        let mut failed: HashSet<String> = HashSet::new();
+        let fastest = fleet.iter().filter_map(|node| node.speed().percentile).min();
+        let mut failed: HashSet<usize> = HashSet::new();
         let mut gathered =
             Gathered { answers: Vec::new(), parts: Vec::new(), alone: false, missing: Vec::new() };
-        let mut cover = self.cover_without(index, &failed);
+        let mut cover = self.cover_without(index, reading, &failed);
         for _ in 0..ROUNDS {
-            let missing = std::mem::take(&mut cover.missing);
-            let alone = gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty();
-            let covered = cover.parts.iter().map(|part| part.shards.len()).sum();
-            let asks = cover.parts.into_iter().map(|part| {
-                let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
-                let shards = (!part.whole).then_some(part.shards.as_slice());
-                let calls = calls(Ask { part: &part, covered, shards, filter: filter.as_deref(), alone });
-                self.ask_part(index, fleet.get(part.node).copied(), part, calls)
-            });
-            let mut unanswered: HashSet<ShardId> = HashSet::new();
-            for (part, answers) in futures_util::future::join_all(asks).await {
-                match answers {
-                    Some(answers) => {
-                        gathered.answers.push(answers);
-                        gathered.parts.push(part);
-                        gathered.alone = alone;
-                    }
-                    None => {
-                        failed.extend(fleet.get(part.node).map(|node| node.id().to_string()));
-                        unanswered.extend(part.shards);
-                    }
-                }
-            }
-            cover = restrict(self.cover_without(index, &failed), &unanswered);
-            cover.missing.extend(missing);
-            if unanswered.is_empty() {
+            if cover.parts.is_empty() || reading.is_over() {
                 break;
             }
+            let missing = std::mem::take(&mut cover.missing);
+            let round = Round {
+                cluster: self,
+                index,
+                reading,
+                fleet: &fleet,
+                failed: &failed,
+                calls: &calls,
+                covered: cover.parts.iter().map(|part| part.shards.len()).sum(),
+                alone: gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty(),
+                fastest,
+            };
+            if reading.is_search {
+                self.reads.hedge_budget().earn(cover.parts.len());
+            }
+            let asks = cover.parts.into_iter().map(|part| round.answer(part));
+            let mut newly_failed = Vec::new();
+            let mut unanswered: HashSet<ShardId> = HashSet::new();
+            for outcome in futures_util::future::join_all(asks).await {
+                for AnsweredPart { part, answers, alone } in outcome.answered {
+                    gathered.alone = alone;
+                    gathered.answers.push(answers);
+                    gathered.parts.push(part);
+                }
+                newly_failed.extend(outcome.failed);
+                unanswered.extend(outcome.unanswered);
+            }
+            failed.extend(newly_failed);
+            cover = match unanswered.is_empty() {
+                true => Cover::default(),
+                false => restrict(self.cover_without(index, reading, &failed), &unanswered),
+            };
+            cover.missing.extend(missing);
         }
         // Whatever is still to be asked when the rounds are over is missing as well.
         gathered.missing = cover.missing;
@@ -119,44 +163,34 @@ impl Cluster {
         Ok(gathered)
     }
 
-    fn cover_without(&self, index: &IndexView, failed: &HashSet<String>) -> Cover {
-        index.cover(&self.fleet, |name| {
-            !failed.contains(name) && self.fleet.get(name).is_some_and(|node| node.health().is_up())
-        })
-    }
-
-    /// `None` when the node failed.
-    async fn ask_part(
+    /// A cover of healthy nodes if there is one, else of whatever may be read.
+    pub(super) fn cover_without(
         &self,
         index: &IndexView,
-        node: Option<&Arc<Node>>,
-        part: CoverPart,
-        calls: Vec<Call>,
-    ) -> (CoverPart, Option<Vec<NodeAnswer>>) {
-        let Some(node) = node else { return (part, None) };
-        let answers = futures_util::future::join_all(calls.iter().map(|call| node.send(call))).await;
-        let answers: Result<Vec<NodeAnswer>, _> = answers.into_iter().collect();
-        match answers {
-            Ok(answers) if answers.iter().any(lost_the_index) => {
-                tracing::warn!(index = %index.record.uid, node = %node.id(), "the node lost the index");
-                (part, None)
-            }
-            Ok(answers) => (part, Some(answers)),
-            Err(error) => {
-                tracing::warn!(index = %index.record.uid, %error, "asking other replicas");
-                (part, None)
-            }
+        reading: &Reading,
+        failed: &HashSet<usize>,
+    ) -> Cover {
+        let usable = |with_suspects: bool| -> Vec<bool> {
+            let nodes = self.fleet.iter().enumerate();
+            let is_usable = |(place, node): (usize, &Arc<Node>)| match node.health().state() {
+                HealthState::Healthy => !failed.contains(&place),
+                HealthState::Suspect => with_suspects && !failed.contains(&place),
+                HealthState::Down | HealthState::Recovering => false,
+            };
+            nodes.map(is_usable).collect()
+        };
+        let healthy = usable(false);
+        let cover = index.cover(&self.fleet, reading.affinity, healthy.clone());
+        if cover.missing.is_empty() {
+            return cover;
         }
+        let readable = usable(true);
+        if readable == healthy { cover } else { index.cover(&self.fleet, reading.affinity, readable) }
     }
-}
-
-fn lost_the_index(answer: &NodeAnswer) -> bool {
-    answer.status == http::StatusCode::NOT_FOUND
-        && parse_refusal(answer.status, &answer.body).code == "index_not_found"
 }
 
 /// The part of a cover that concerns the wanted shards.
-fn restrict(cover: Cover, wanted: &HashSet<ShardId>) -> Cover {
+pub(super) fn restrict(cover: Cover, wanted: &HashSet<ShardId>) -> Cover {
     let parts = cover.parts.into_iter().filter_map(|part| {
         let shards: Vec<ShardId> =
             part.shards.iter().copied().filter(|shard| wanted.contains(shard)).collect();

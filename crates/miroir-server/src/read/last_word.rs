@@ -9,6 +9,7 @@ use miroir_node::{Call, Node};
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::gather::Reading;
 use crate::write::encode;
 
 impl Cluster {
@@ -18,12 +19,13 @@ impl Cluster {
         &self,
         index: &IndexView,
         plan: &SearchPlan,
+        reading: &Reading,
         parts: &[CoverPart],
         answers: &mut [Vec<Bytes>],
     ) -> bool {
         let Some(doubt) = LastWord::in_doubt(plan, &index.search, answers) else { return false };
         let path = format!("/indexes/{}/search", encode(&index.record.uid));
-        let call = Call::post(path, doubt.question(), self.config.node_timeout);
+        let call = Call::post(path, doubt.question(), reading.limit(self.config.node_timeout));
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let asks = parts.iter().map(async |part| {
             let answer = fleet.get(part.node)?.send(&call).await.ok()?;

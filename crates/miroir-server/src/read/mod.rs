@@ -4,17 +4,40 @@ mod browse;
 mod frequency;
 mod gather;
 mod last_word;
+mod part;
 mod search;
+mod shared;
 mod spelling;
 mod stats;
 
 pub use browse::BrowseInput;
+pub(crate) use gather::Reading;
 pub use search::SearchInput;
 pub(crate) use search::reserved_field;
 
+use std::sync::{Mutex, MutexGuard};
+
 use bytes::Bytes;
 use miroir_core::error::{ApiError, ErrorType};
+use miroir_core::latency::HedgeBudget;
 use miroir_core::shard::ShardId;
+
+/// What reads know of each other.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// The searches that are being answered.
+    pub(crate) shared: shared::SharedSearches,
+    hedge_budget: Mutex<HedgeBudget>,
+}
+
+impl Reads {
+    pub(crate) fn hedge_budget(&self) -> MutexGuard<'_, HedgeBudget> {
+        match self.hedge_budget.lock() {
+            Ok(budget) => budget,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+}
 
 /// An answer to a read, and how far it can be trusted.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use miroir_core::cover::CoverPart;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::filter::reserved_name_in_filter;
+use miroir_core::health::HealthState;
 use miroir_core::search::{
     Depth, FrequencySearch, MergeError, PlanError, SearchPlan, body_from_query_string,
 };
@@ -15,7 +16,8 @@ use miroir_node::Call;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::read::gather::Ask;
+use crate::read::gather::{Ask, Reading};
+use crate::read::shared::SharedSearch;
 use crate::read::{ReadAnswer, shard_unavailable};
 use crate::write::encode;
 
@@ -31,7 +33,7 @@ impl Cluster {
     /// Answers a search on one index.
     pub async fn search(&self, uid: &str, input: SearchInput) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
-        let index = self.readable_index(uid)?;
+        let (index, generation) = self.readable_generation(uid)?;
         let body = match &input {
             SearchInput::Body(body) => body.clone(),
             SearchInput::Query(query) => match body_from_query_string(query) {
@@ -49,12 +51,27 @@ impl Cluster {
         if let Some(name) = plan.filter().and_then(reserved_name_in) {
             return Err(reserved_field(&name));
         }
-        let (merged, missing) = match self.ask_and_merge(&index, &plan, false, begun).await? {
-            (Err(MergeError::TooFewHits), _) => self.ask_and_merge(&index, &plan, true, begun).await?,
+        let reading = Reading::of_search(self.config.node_timeout, plan.affinity());
+        let search = SharedSearch { generation, body };
+        // Half of what a search may take, so that there is time left should the other one come to nothing.
+        let patience = self.config.node_timeout;
+        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
+    }
+
+    /// Answers a search that has been understood.
+    async fn answer_search(
+        &self,
+        index: &IndexView,
+        plan: &SearchPlan,
+        reading: &Reading,
+        begun: Instant,
+    ) -> Result<ReadAnswer, ApiError> {
+        let (merged, missing) = match self.ask_and_merge(index, plan, reading, false, begun).await? {
+            (Err(MergeError::TooFewHits), _) => self.ask_and_merge(index, plan, reading, true, begun).await?,
             answered => answered,
         };
         let body = merged.map_err(|error| {
-            tracing::error!(index = uid, %error, "cannot merge the answers of the nodes");
+            tracing::error!(index = %index.record.uid, %error, "cannot merge the answers of the nodes");
             ApiError::internal(format!("The answers of the nodes cannot be merged: {error}."))
         })?;
         Ok(ReadAnswer {
@@ -70,6 +87,7 @@ impl Cluster {
         &self,
         index: &IndexView,
         plan: &SearchPlan,
+        reading: &Reading,
         asks_for_all: bool,
         begun: Instant,
     ) -> Result<(Result<Vec<u8>, MergeError>, Vec<ShardId>), ApiError> {
@@ -88,7 +106,7 @@ impl Cluster {
             let counting = counting.map(|body| Call::post("/multi-search", body, limit));
             searches.map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
         };
-        let mut gathered = self.gather(index, calls_for).await?;
+        let mut gathered = self.gather(index, reading, calls_for).await?;
         if gathered.alone {
             let answers = gathered.bodies(self, index)?;
             let answer = answers.first().and_then(|answers| answers.first());
@@ -98,14 +116,14 @@ impl Cluster {
         let counts = by_frequency.as_ref().map(|search| (search, gathered.take_last()));
         let mut answers = gathered.bodies(self, index)?;
         if let Some((search, counts)) = counts {
-            self.settle_word_order(index, search, &gathered.parts, &counts, &mut answers).await;
+            self.settle_word_order(index, search, reading, &gathered.parts, &counts, &mut answers).await;
         }
-        let is_reranked = self.settle_last_word(index, plan, &gathered.parts, &mut answers).await;
+        let is_reranked = self.settle_last_word(index, plan, reading, &gathered.parts, &mut answers).await;
         // What a node held back by another ranking than the right one may belong to the best.
         if is_reranked && !asks_for_all {
             return Ok((Err(MergeError::TooFewHits), gathered.missing));
         }
-        let merged = self.merge(index, plan, &gathered.parts, &answers, begun).await;
+        let merged = self.merge(index, plan, reading, &gathered.parts, &answers, begun).await;
         Ok((merged, gathered.missing))
     }
 
@@ -114,6 +132,7 @@ impl Cluster {
         &self,
         index: &IndexView,
         plan: &SearchPlan,
+        reading: &Reading,
         parts: &[CoverPart],
         answers: &[Vec<Bytes>],
         begun: Instant,
@@ -123,7 +142,7 @@ impl Cluster {
         if merged.facet_conflicts.is_empty() {
             return Ok(merged.body);
         }
-        let choices = self.settle_spellings(index, plan, parts, &merged.facet_conflicts).await;
+        let choices = self.settle_spellings(index, plan, reading, parts, &merged.facet_conflicts).await;
         Ok(plan.merge_settled(answers, elapsed(), &choices)?.body)
     }
 
@@ -139,11 +158,18 @@ impl Cluster {
 
     /// Sends a read that is known to be wrong to one node, for its error.
     pub(crate) async fn refusal_of_one_node(&self, index: Option<&IndexView>, call: &Call) -> ApiError {
-        for node in self.fleet.up() {
+        let reading = Reading::with_limit(call.limit);
+        let mut nodes: Vec<_> = self.fleet.up().collect();
+        nodes.sort_by_key(|node| node.health().state() != HealthState::Healthy);
+        for node in nodes {
+            if reading.is_over() {
+                break;
+            }
             if index.is_some_and(|index| index.shards_on(node.id().as_str()).is_empty()) {
                 continue;
             }
-            match node.send(call).await {
+            let call = Call { limit: reading.limit(call.limit), ..call.clone() };
+            match node.send(&call).await {
                 Ok(answer) if answer.status.is_client_error() => {
                     return self.node_refusal(index, answer.status, &answer.body);
                 }

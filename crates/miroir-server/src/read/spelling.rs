@@ -9,6 +9,7 @@ use miroir_node::{Call, Node};
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::gather::Reading;
 
 impl Cluster {
     /// Asks the nodes that answered a search, each for the shards it answered for, which of them has the oldest
@@ -17,6 +18,7 @@ impl Cluster {
         &self,
         index: &IndexView,
         plan: &SearchPlan,
+        reading: &Reading,
         parts: &[CoverPart],
         conflicts: &[FacetConflict],
     ) -> SpellingChoices {
@@ -27,7 +29,7 @@ impl Cluster {
             let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));
             let body = round.body(place, uid, filter.as_deref())?;
             let node = *fleet.get(part.node)?;
-            let call = Call::post("/multi-search", body, self.config.node_timeout);
+            let call = Call::post("/multi-search", body, reading.limit(self.config.node_timeout));
             Some(async move { (place, node.id(), node.send(&call).await) })
         });
         let answers = futures_util::future::join_all(asks).await;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::gather::Reading;
 use crate::write::encode;
 
 /// What `GET /indexes/{uid}/stats` answers.
@@ -143,7 +144,7 @@ impl Cluster {
     pub(crate) async fn count_documents(&self, index: &IndexView) -> Result<u64, ApiError> {
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
         let gathered = self
-            .gather(index, |ask| {
+            .gather(index, &Reading::with_limit(STATS_LIMIT), |ask| {
                 let body = json!({ "limit": 0, "filter": ask.filter }).to_string();
                 vec![Call::post(path.clone(), body, STATS_LIMIT)]
             })

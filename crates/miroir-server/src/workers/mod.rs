@@ -1,9 +1,22 @@
 //! Background jobs, one file each. Every one belongs to the cluster's task tracker and ends when told to stop.
 
+mod anti_entropy;
 mod follower;
 mod repair;
 mod settings;
 mod task_end;
+mod worker;
+
+use std::sync::Arc;
+
+use crate::cluster::Cluster;
 
 pub(crate) use follower::follow_tasks;
-pub(crate) use repair::repair_replicas;
+pub(crate) use repair::{RepairError, drain, ensure_index};
+pub(crate) use worker::{Report, WorkerStatus};
+
+/// Starts the workers that look for something to do on their own.
+pub(crate) fn start_workers(cluster: &Arc<Cluster>) {
+    worker::start(cluster, repair::RepairWorker::default());
+    worker::start(cluster, anti_entropy::AntiEntropyWorker::new());
+}

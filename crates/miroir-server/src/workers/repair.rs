@@ -1,26 +1,29 @@
 //! The repair worker: makes stale and joining replicas equal to an active one, then active.
 //!
-//! Repair copies from active to stale and removes what the source does not have, so deletions need no
-//! tombstones. Writes to the index wait while one node is repaired: the copy is exact when it ends.
+//! Repair copies from active to stale and removes what the source does not have, so deletions need no tombstones.
+//! Most is copied while writes go on, in rounds, until little is left; then the index's writes wait for the last
+//! difference, and the copy is exact when it ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use miroir_core::hidden::{INSERTED_AT_FIELD, shard_filter};
+use async_trait::async_trait;
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{ReplicaKey, ReplicaStatus};
-use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
-use xxhash_rust::xxh3::xxh3_128;
+use tokio::sync::Notify;
 
-use super::settings::{Agreed, wait_for_node_task};
+use super::settings::Agreed;
+use super::worker::{Report, Worker};
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
+use crate::replicas::copy::Copy;
+use crate::replicas::holdings::Compare;
+use crate::replicas::node_tasks::{carry_out, newest, wait_until_idle};
 use crate::write::encode;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,24 +33,20 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// How long a repair waits for its turn among the writes.
 const QUEUE_LIMIT: Duration = Duration::from_secs(60);
-/// How long a repair waits until the writes before it have been applied.
+/// How long a repair that holds the writes up waits until those before it have been applied.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-const DOCUMENTS_PER_PAGE: usize = 1_000;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    task_uid: u64,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    results: Vec<Box<RawValue>>,
-}
+/// How long a repair may hold the writes up in all. What it sent until then is not lost; the next try has less to do.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
+/// Rounds of copying while writes go on. More would never catch up.
+const ROUNDS: usize = 4;
+/// A difference of so many documents is small enough to let writes wait for it.
+const SMALL_DIFFERENCE: usize = 500;
+/// Shards compared at once: the ids of their documents are held in memory.
+const SHARDS_AT_ONCE: usize = 16;
 
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
-enum RepairError {
+pub(crate) enum RepairError {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
@@ -56,39 +55,46 @@ enum RepairError {
     NotNow(String),
 }
 
-/// Runs until told to stop.
-pub(crate) async fn repair_replicas(cluster: Arc<Cluster>) {
-    let mut put_off: HashMap<(String, String), (Backoff, Instant)> = HashMap::new();
-    loop {
-        tokio::select! {
-            () = cluster.stop.cancelled() => return,
-            () = cluster.repair_wanted.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        put_off.retain(|(uid, _), _| cluster.handle(uid).view().is_some());
+/// The repair worker.
+#[derive(Default)]
+pub(crate) struct RepairWorker {
+    /// Repairs that failed, by index and node, and when to try again.
+    put_off: HashMap<(String, String), (Backoff, Instant)>,
+}
+
+#[async_trait]
+impl Worker for RepairWorker {
+    fn name(&self) -> &'static str {
+        "repair"
+    }
+
+    async fn step(&mut self, cluster: &Arc<Cluster>, report: &Report) -> Duration {
+        self.put_off.retain(|(uid, _), _| cluster.handle(uid).view().is_some());
         for view in cluster.indexes() {
             for (name, shards) in waiting(&view) {
                 let key = (view.record.uid.clone(), name.clone());
-                if put_off.get(&key).is_some_and(|(_, until)| Instant::now() < *until) {
+                if self.put_off.get(&key).is_some_and(|(_, until)| Instant::now() < *until) {
                     continue;
                 }
-                let Some(node) = cluster.fleet.get(&name).filter(|node| node.health().is_up()) else {
+                let Some(target) = cluster.fleet.get(&name).filter(|node| node.health().is_up()) else {
                     continue;
                 };
                 let index = cluster.handle(&view.record.uid);
-                let repair = repair_node(&cluster, &index, node, &shards);
-                let outcome = tokio::select! {
-                    () = cluster.stop.cancelled() => return,
-                    outcome = repair => outcome,
-                };
-                match outcome {
-                    Ok(()) => {
-                        put_off.remove(&key);
-                        tracing::info!(index = %index.uid, node = %name, shards = shards.len(), "repaired");
+                let begun = Instant::now();
+                let repair = Repair { cluster, index: &index, target, shards: &shards, report };
+                match repair.run().await {
+                    Ok(copied) => {
+                        self.put_off.remove(&key);
+                        report.finished();
+                        tracing::info!(
+                            index = %index.uid, node = %name, shards = shards.len(), documents = copied,
+                            seconds = begun.elapsed().as_secs_f64(), "repaired"
+                        );
                     }
                     Err(error) => {
+                        report.failed(&error.to_string());
                         let new = || (Backoff::new(LOOK_EVERY, LONGEST_PAUSE), Instant::now());
-                        let (backoff, until) = put_off.entry(key).or_insert_with(new);
+                        let (backoff, until) = self.put_off.entry(key).or_insert_with(new);
                         *until = Instant::now() + backoff.fail();
                         if backoff.is_worth_telling() {
                             tracing::warn!(index = %index.uid, node = %name, %error, "not repaired yet");
@@ -97,9 +103,15 @@ pub(crate) async fn repair_replicas(cluster: Arc<Cluster>) {
                 }
             }
         }
+        LOOK_EVERY
+    }
+
+    fn woken_by<'a>(&self, cluster: &'a Cluster) -> Option<&'a Notify> {
+        Some(&cluster.repair_wanted)
     }
 }
 
+/// By node, the replicas that wait for repair.
 fn waiting(view: &IndexView) -> BTreeMap<String, Vec<ShardId>> {
     let mut waiting: BTreeMap<String, Vec<ShardId>> = BTreeMap::new();
     for ((shard, node), state) in &view.exceptions {
@@ -110,71 +122,185 @@ fn waiting(view: &IndexView) -> BTreeMap<String, Vec<ShardId>> {
     waiting
 }
 
-async fn repair_node(
-    cluster: &Cluster,
-    index: &Index,
-    target: &Arc<Node>,
-    shards: &[ShardId],
-) -> Result<(), RepairError> {
-    let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
-    drain(cluster, &index.uid).await?;
-    let Some(view) = index.view() else { return Ok(()) };
-    if view.record.settings_version == 0 {
-        return Err(RepairError::NotNow("the index is still being created".to_owned()));
-    }
-    ensure_index(cluster, target, &view).await?;
-    let view = note_disorder(cluster, index, target, view).await?;
-    let mut repaired = Vec::new();
-    for shard in shards {
-        let nodes = view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
-        let source = (nodes.iter())
-            .filter(|node| view.replica_state(*shard, node).is_readable())
-            .filter_map(|node| cluster.fleet.get(node))
-            .find(|node| node.health().is_up());
-        let Some(source) = source else { continue };
-        copy_shard(&view, source, target, *shard).await?;
-        repaired.push(ReplicaStatus {
-            key: ReplicaKey { index_uid: index.uid.clone(), shard: *shard, node: target.id().to_string() },
-            state: ReplicaState::Active,
-            reason: String::new(),
-        });
-    }
-    if repaired.is_empty() {
-        return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
-    }
-    cluster.store.set_replica_states(repaired.clone()).await?;
-    index.update(|view| {
-        let mut exceptions = view.exceptions.clone();
-        for status in &repaired {
-            exceptions.remove(&(status.key.shard, status.key.node.clone()));
+/// The repair of some replicas of one index on one node.
+struct Repair<'a> {
+    cluster: &'a Cluster,
+    index: &'a Index,
+    target: &'a Arc<Node>,
+    shards: &'a [ShardId],
+    report: &'a Report,
+}
+
+/// Replicas that are copied from the same node and compared in the same way.
+struct Batch {
+    source: Arc<Node>,
+    shards: Vec<ShardId>,
+    compare: Compare,
+}
+
+impl Repair<'_> {
+    /// Returns how many documents were copied or removed.
+    async fn run(&self) -> Result<usize, RepairError> {
+        let Some(view) = self.index.view() else { return Ok(0) };
+        if view.record.settings_version == 0 {
+            return Err(RepairError::NotNow("the index is still being created".to_owned()));
         }
-        IndexView::new(view.record.clone(), exceptions, Some(view))
-    });
-    Ok(())
+        self.report.doing(format!("index `{}` on node `{}`: comparing", self.index.uid, self.target.id()));
+        self.make_index(&view).await?;
+        let mut copied = 0;
+        for _ in 0..ROUNDS {
+            let round = self.copy_meanwhile(&view).await?;
+            copied += round;
+            if round == 0 {
+                break;
+            }
+        }
+        let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+        self.report.doing(format!(
+            "index `{}` on node `{}`: last difference",
+            self.index.uid,
+            self.target.id()
+        ));
+        match tokio::time::timeout(HOLD_LIMIT, self.finish()).await {
+            Ok(finished) => Ok(copied + finished?),
+            Err(_elapsed) => {
+                let reason = format!("the last difference took longer than {} s", HOLD_LIMIT.as_secs());
+                Err(RepairError::NotNow(reason))
+            }
+        }
+    }
+
+    /// Makes the index on a node that has none, so that documents can be copied before writes have to wait.
+    async fn make_index(&self, view: &IndexView) -> Result<(), RepairError> {
+        let path = format!("/indexes/{}", encode(&view.record.uid));
+        let is_there = self.target.send(&Call::get(path, CALL_LIMIT)).await?.status.is_success();
+        if !is_there {
+            let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+            ensure_index(self.cluster, self.target, view).await?;
+            note_disorder(self.cluster, self.index, self.target).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is missing or old, while writes go on, where that is much: a small difference can wait for the
+    /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied.
+    async fn copy_meanwhile(&self, view: &IndexView) -> Result<usize, RepairError> {
+        let mut copied = 0;
+        for batch in self.batches(view) {
+            let copy = Copy { index: view, source: &batch.source, target: self.target };
+            let missing = copy.difference(&batch.shards, batch.compare).await?.to_copy;
+            if missing.len() >= SMALL_DIFFERENCE {
+                note_disorder(self.cluster, self.index, self.target).await?;
+                copy.copy(&missing, self.progress(missing.len())).await?;
+                copied += missing.len();
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The last difference. The index's queue is held.
+    async fn finish(&self) -> Result<usize, RepairError> {
+        drain(self.cluster, &self.index.uid).await?;
+        let Some(view) = self.index.view() else { return Ok(0) };
+        wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
+        ensure_index(self.cluster, self.target, &view).await?;
+        note_disorder(self.cluster, self.index, self.target).await?;
+        let mut repaired = Vec::new();
+        let mut changed = 0;
+        // A write that Miroir gave up on long ago may still be on its way to the node.
+        let mut last_seen = newest(self.target, Some(&self.index.uid)).await?;
+        let mut last_own = last_seen;
+        for batch in self.batches(&view) {
+            let copy = Copy { index: &view, source: &batch.source, target: self.target };
+            let difference = copy.difference(&batch.shards, batch.compare).await?;
+            let last_of_copy =
+                copy.copy(&difference.to_copy, self.progress(difference.to_copy.len())).await?;
+            let last_of_removal = copy.remove(&difference.to_remove).await?;
+            last_own = last_own.max(last_of_copy).max(last_of_removal);
+            last_seen = newest(self.target, Some(&self.index.uid)).await?;
+            changed += difference.to_copy.len() + difference.to_remove.len();
+            repaired.extend(batch.shards.iter().map(|shard| ReplicaStatus {
+                key: ReplicaKey {
+                    index_uid: self.index.uid.clone(),
+                    shard: *shard,
+                    node: self.target.id().to_string(),
+                },
+                state: ReplicaState::Active,
+                reason: String::new(),
+            }));
+        }
+        if repaired.is_empty() {
+            return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
+        }
+        if last_seen != last_own {
+            return Err(RepairError::NotNow("somebody else wrote to the node meanwhile".to_owned()));
+        }
+        self.cluster.note_newest_task(self.target).await.map_err(RepairError::NotNow)?;
+        self.cluster.store.set_replica_states(repaired.clone()).await?;
+        self.index.update(|view| {
+            let mut exceptions = view.exceptions.clone();
+            for status in &repaired {
+                exceptions.remove(&(status.key.shard, status.key.node.clone()));
+            }
+            IndexView::new(view.record.clone(), exceptions, Some(view))
+        });
+        Ok(changed)
+    }
+
+    /// The shards that have an active replica within reach, by where and how they are copied.
+    fn batches(&self, view: &IndexView) -> Vec<Batch> {
+        let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
+        for shard in self.shards {
+            let nodes =
+                view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
+            let mut sources = (nodes.iter())
+                .filter(|node| view.replica_state(*shard, node).is_readable())
+                .filter(|node| self.cluster.fleet.get(node).is_some_and(|node| node.health().is_up()));
+            let is_doubtful = view.replica_state(*shard, self.target.id().as_str()).is_doubtful();
+            if let Some(source) = sources.next() {
+                by_way.entry((source, is_doubtful)).or_default().push(*shard);
+            }
+        }
+        let mut batches = Vec::new();
+        for ((source, is_doubtful), shards) in by_way {
+            let Some(source) = self.cluster.fleet.get(source) else { continue };
+            let compare = if is_doubtful { Compare::ByContent } else { Compare::ByWrite };
+            for some in shards.chunks(SHARDS_AT_ONCE) {
+                batches.push(Batch { source: Arc::clone(source), shards: some.to_vec(), compare });
+            }
+        }
+        batches
+    }
+
+    /// Tells how far a copy is, and when it will likely be done.
+    fn progress(&self, total: usize) -> impl FnMut(usize) {
+        let (begun, mut done) = (Instant::now(), 0);
+        let what = format!("index `{}` on node `{}`", self.index.uid, self.target.id());
+        let report = self.report.clone();
+        move |documents| {
+            done += documents;
+            let left = begun.elapsed().as_secs_f64() * (total - done.min(total)) as f64 / done.max(1) as f64;
+            report.doing(format!("{what}: {done} of {total} documents copied, about {left:.0} s left"));
+        }
+    }
 }
 
 /// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.
-async fn note_disorder(
-    cluster: &Cluster,
-    index: &Index,
-    target: &Node,
-    view: Arc<IndexView>,
-) -> Result<Arc<IndexView>, RepairError> {
+async fn note_disorder(cluster: &Cluster, index: &Index, target: &Node) -> Result<(), RepairError> {
     let name = target.id().to_string();
-    if view.record.disordered.contains(&name) {
-        return Ok(view);
-    }
     let _recording = index.recording.lock().await;
-    let Some(view) = index.view() else { return Ok(view) };
+    let Some(view) = index.view().filter(|view| !view.record.disordered.contains(&name)) else {
+        return Ok(());
+    };
     let mut record = view.record.clone();
     record.disordered.push(name);
     cluster.store.put_index(record.clone()).await?;
     index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
-    Ok(index.view().unwrap_or(view))
+    Ok(())
 }
 
 /// Waits until every accepted write of the index has been applied.
-async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
+pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
     let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
     loop {
         let finished = cluster.task_finished.notified();
@@ -191,18 +317,34 @@ async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
 }
 
 /// Makes sure that the index exists on the node, with the right primary key and settings.
-async fn ensure_index(cluster: &Cluster, target: &Node, view: &IndexView) -> Result<(), RepairError> {
+pub(crate) async fn ensure_index(
+    cluster: &Cluster,
+    target: &Node,
+    view: &IndexView,
+) -> Result<(), RepairError> {
     let uid = &view.record.uid;
     let path = format!("/indexes/{}", encode(uid));
     let found = target.send(&Call::get(path.clone(), CALL_LIMIT)).await?;
     let body: serde_json::Value = serde_json::from_slice(&found.body).unwrap_or_default();
-    let same_key = body.get("primaryKey").and_then(|key| key.as_str()) == view.record.primary_key.as_deref();
-    if found.status.is_success() && !same_key {
-        carry_out(target, Call::new(http::Method::DELETE, path, CALL_LIMIT)).await?;
-    }
-    if !found.status.is_success() || !same_key {
-        let body = json!({ "uid": uid, "primaryKey": view.record.primary_key });
-        carry_out(target, Call::post("/indexes", body.to_string(), CALL_LIMIT)).await?;
+    let held_key = body.get("primaryKey").and_then(|key| key.as_str());
+    let key = view.record.primary_key.as_deref();
+    let key_body = json!({ "uid": uid, "primaryKey": key }).to_string();
+    if !found.status.is_success() {
+        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
+    } else if held_key.is_none() && key.is_some() {
+        let body = json!({ "primaryKey": key }).to_string();
+        let call = Call::new(http::Method::PATCH, path, CALL_LIMIT).json(body);
+        carry_out(target, &call, TASK_LIMIT).await?;
+    } else if held_key != key {
+        let is_read = view
+            .shards_on(target.id().as_str())
+            .into_iter()
+            .any(|shard| view.replica_state(shard, target.id().as_str()).is_readable());
+        if is_read {
+            return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
+        }
+        carry_out(target, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
+        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
     }
     let agreed = Agreed {
         user: &view.record.settings,
@@ -212,100 +354,4 @@ async fn ensure_index(cluster: &Cluster, target: &Node, view: &IndexView) -> Res
     };
     agreed.apply(target, uid).await?;
     Ok(())
-}
-
-/// Sends one write to a node and waits until it is done.
-async fn carry_out(node: &Node, call: Call) -> Result<(), NodeError> {
-    let summary: Summary = node.fetch(&call).await?;
-    wait_for_node_task(node, summary.task_uid, TASK_LIMIT).await
-}
-
-/// Makes the target's documents of a shard those of the source.
-async fn copy_shard(
-    view: &IndexView,
-    source: &Node,
-    target: &Node,
-    shard: ShardId,
-) -> Result<(), RepairError> {
-    let Some(primary_key) = &view.record.primary_key else { return Ok(()) };
-    let mut extra: HashMap<String, u128> = HashMap::new();
-    let mut offset = 0;
-    loop {
-        let page = fetch(view, target, shard, offset).await?;
-        extra.extend(page.iter().filter_map(|document| identify(document, primary_key)));
-        offset += page.len();
-        if page.len() < DOCUMENTS_PER_PAGE {
-            break;
-        }
-    }
-    let documents = format!("/indexes/{}/documents", encode(&view.record.uid));
-    let mut offset = 0;
-    loop {
-        let page = fetch(view, source, shard, offset).await?;
-        let differing: Vec<&Box<RawValue>> = (page.iter())
-            .filter(|document| match identify(document, primary_key) {
-                Some((id, hash)) => extra.remove(&id) != Some(hash),
-                None => false,
-            })
-            .collect();
-        if !differing.is_empty() {
-            let body = serde_json::to_vec(&differing).unwrap_or_default();
-            carry_out(target, Call::post(documents.clone(), body, CALL_LIMIT)).await?;
-        }
-        offset += page.len();
-        if page.len() < DOCUMENTS_PER_PAGE {
-            break;
-        }
-    }
-    if !extra.is_empty() {
-        let ids: BTreeSet<&String> = extra.keys().collect();
-        let body = json!(ids).to_string();
-        carry_out(target, Call::post(format!("{documents}/delete-batch"), body, CALL_LIMIT)).await?;
-    }
-    Ok(())
-}
-
-async fn fetch(
-    view: &IndexView,
-    node: &Node,
-    shard: ShardId,
-    offset: usize,
-) -> Result<Vec<Box<RawValue>>, NodeError> {
-    let has_embedders = view
-        .record
-        .settings
-        .get("embedders")
-        .and_then(|all| all.as_object())
-        .is_some_and(|all| !all.is_empty());
-    let body = json!({
-        "filter": shard_filter([shard]),
-        "sort": [format!("{INSERTED_AT_FIELD}:asc")],
-        "offset": offset,
-        "limit": DOCUMENTS_PER_PAGE,
-        "retrieveVectors": has_embedders,
-    });
-    let path = format!("/indexes/{}/documents/fetch", encode(&view.record.uid));
-    Ok(node.fetch::<Page>(&Call::post(path, body.to_string(), CALL_LIMIT)).await?.results)
-}
-
-/// The id of a document and a hash of its content, the same whatever the order of its fields.
-fn identify(document: &RawValue, primary_key: &str) -> Option<(String, u128)> {
-    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(document.get()).ok()?;
-    let whole: serde_json::Value = serde_json::from_str(document.get()).ok()?;
-    let value = whole
-        .get(primary_key)
-        .or_else(|| primary_key.split('.').try_fold(&whole, |value, segment| value.get(segment)))?;
-    let id = match value {
-        serde_json::Value::String(id) => id.trim().to_owned(),
-        serde_json::Value::Number(id) => id.to_string(),
-        _ => return None,
-    };
-    let mut canonical = Vec::with_capacity(document.get().len());
-    for (name, value) in &fields {
-        canonical.extend_from_slice(name.as_bytes());
-        canonical.push(0);
-        canonical.extend_from_slice(value.get().as_bytes());
-        canonical.push(0);
-    }
-    Some((id, xxh3_128(&canonical)))
 }

@@ -15,22 +15,19 @@ use miroir_core::settings::{
 };
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{IndexRecord, NodeTask, ReplicaKey, ReplicaStatus, StoreError};
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::repair::{RepairError, drain};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
+use crate::replicas::node_tasks::{carry_out, wait_for};
 use crate::write::encode;
 
+/// How long a comparison waits for its turn among the writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long a node may take to apply settings once more.
 const APPLY_LIMIT: Duration = Duration::from_secs(120);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    task_uid: u64,
-}
 
 impl Cluster {
     /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version.
@@ -56,22 +53,39 @@ impl Cluster {
         let (hash, agreed) = (hash.clone(), agreed.clone());
         let Some(view) = index.view() else { return Ok(()) };
         let settings = to_user(&agreed, &view.record.overlay);
+        let differing: Vec<Arc<Node>> = by_hash
+            .into_iter()
+            .filter(|(other, _)| *other != hash)
+            .flat_map(|(_, (_, nodes))| nodes)
+            .collect();
         let mut stale = Vec::new();
-        for (other, (_, nodes)) in by_hash {
-            if other == hash {
-                continue;
-            }
-            for node in nodes {
-                tracing::warn!(index = %index.uid, node = %node.id(), "settings differ; applying them again");
+        // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
+        // change is the one to compare after.
+        if !differing.is_empty() && view.settings_in_flight.load(Ordering::Acquire) <= 1 {
+            // Nothing may be sent meanwhile. Whoever has the queue may be waiting for this task, so it is not waited
+            // for: repair will have its turn.
+            let queue = index.queue.try_lock();
+            for node in differing {
+                tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
                 let agreed = Agreed {
                     user: &settings,
                     overlay: &view.record.overlay,
                     needs: self.needs_of_one_behind(&view),
                     hash: &hash,
                 };
-                if let Err(error) = agreed.apply(&node, &index.uid).await {
-                    tracing::error!(index = %index.uid, node = %node.id(), %error, "settings still differ");
-                    stale.extend(replicas_that_can_go(&view, node.id().as_str()));
+                let applied = match &queue {
+                    Ok(_) => agreed.apply(&node, &index.uid).await,
+                    Err(_) => Err(node.unintelligible("its settings differ".to_owned())),
+                };
+                if let Err(error) = applied {
+                    tracing::warn!(index = %index.uid, node = %node.id(), %error, "leaving it to repair");
+                    let reason = "its settings differ";
+                    stale.extend(replicas_that_can_go(
+                        &view,
+                        node.id().as_str(),
+                        ReplicaState::Stale,
+                        reason,
+                    ));
                 }
             }
         }
@@ -92,6 +106,61 @@ impl Cluster {
         Ok(())
     }
 
+    /// Compares the settings of all nodes of an index with those agreed, and mends them if asked to. Returns the
+    /// nodes that differ, each with what is wrong. A node without the index loses its replicas, unless they are the
+    /// last, to be filled anew.
+    pub(crate) async fn verify_settings(
+        &self,
+        index: &Index,
+        mend: bool,
+    ) -> Result<BTreeMap<String, String>, RepairError> {
+        let Some(view) = index.view() else { return Ok(BTreeMap::new()) };
+        if self.settings_that_differ(&view).await.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // A change may have been on its way.
+        let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+        drain(self, &index.uid).await?;
+        let Some(view) = index.view() else { return Ok(BTreeMap::new()) };
+        let differing = self.settings_that_differ(&view).await;
+        for (name, reason) in differing.iter().filter(|_| mend) {
+            let Some(node) = self.fleet.get(name) else { continue };
+            tracing::warn!(index = %index.uid, node = name, reason, "applying the agreed settings");
+            let agreed = Agreed {
+                user: &view.record.settings,
+                overlay: &view.record.overlay,
+                needs: self.needs_of_one_behind(&view),
+                hash: &view.record.settings_hash,
+            };
+            if agreed.apply(node, &index.uid).await.is_err() {
+                let stale = replicas_that_can_go(&view, name, ReplicaState::Joining, reason);
+                self.store.set_replica_states(stale.clone()).await?;
+                self.note_stale(index, &stale);
+            }
+        }
+        Ok(differing)
+    }
+
+    async fn settings_that_differ(&self, view: &IndexView) -> BTreeMap<String, String> {
+        let names = view.nodes();
+        let reads = (names.iter())
+            .filter_map(|name| self.fleet.get(name))
+            .filter(|node| node.health().is_up())
+            .map(async |node| (node, read_settings(node, &view.record.uid).await));
+        let mut differing = BTreeMap::new();
+        for (node, settings) in futures_util::future::join_all(reads).await {
+            let reason = match settings {
+                Ok(settings) if canonical_hash(&settings) == view.record.settings_hash => continue,
+                Ok(_) => "its settings differ".to_owned(),
+                // It answered, so it is there, but the index is not as it should be.
+                Err(NodeError::Unintelligible { reason, .. }) => reason,
+                Err(_) => continue,
+            };
+            differing.insert(node.id().to_string(), reason);
+        }
+        differing
+    }
+
     /// A settings change that some nodes took and others found wrong: those that took it get back what was agreed
     /// before.
     pub(crate) async fn restore_settings(&self, index: &Index, taken: &[NodeTask]) -> Result<(), String> {
@@ -109,7 +178,7 @@ impl Cluster {
         };
         for NodeTask { node, task_uid } in taken {
             let Some(node) = self.fleet.get(node) else { continue };
-            match wait_for_node_task(node, *task_uid, APPLY_LIMIT).await {
+            match wait_for(node, *task_uid, APPLY_LIMIT).await {
                 // One that failed on the node changed nothing there.
                 Ok(()) | Err(NodeError::Unintelligible { .. }) => {}
                 Err(error) => return Err(error.to_string()),
@@ -166,8 +235,7 @@ impl Agreed<'_> {
         let form = repair_node_form(self.user, self.overlay, self.needs, &found);
         let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
             .json(form.to_string());
-        let summary: Summary = node.fetch(&call).await?;
-        wait_for_node_task(node, summary.task_uid, APPLY_LIMIT).await?;
+        carry_out(node, &call, APPLY_LIMIT).await?;
         if self.is_held(&read_settings(node, uid).await?) {
             return Ok(());
         }
@@ -175,31 +243,13 @@ impl Agreed<'_> {
     }
 }
 
-/// Waits until a node has carried out one of its tasks; an error when it failed or took too long.
-pub(crate) async fn wait_for_node_task(node: &Node, uid: u64, limit: Duration) -> Result<(), NodeError> {
-    let deadline = tokio::time::Instant::now() + limit;
-    let mut pause = Duration::from_millis(5);
-    loop {
-        let state = node.tasks(&[uid], READ_LIMIT).await?.into_iter().next();
-        match state {
-            Some(state) if state.status == miroir_node::NodeTaskStatus::Succeeded => return Ok(()),
-            Some(state) if state.status.is_final() => {
-                let error = state.error.unwrap_or_default();
-                return Err(node.unintelligible(format!("task {uid} failed: {error}")));
-            }
-            _ if tokio::time::Instant::now() > deadline => {
-                return Err(NodeError::TimedOut { node: node.id().clone(), limit });
-            }
-            _ => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(200));
-            }
-        }
-    }
-}
-
-/// The replicas of a node that are not the last readable ones of their shards, as stale.
-fn replicas_that_can_go(view: &IndexView, node: &str) -> Vec<ReplicaStatus> {
+/// The replicas of a node that are not the last readable ones of their shards, to be put aside.
+fn replicas_that_can_go(
+    view: &IndexView,
+    node: &str,
+    state: ReplicaState,
+    reason: &str,
+) -> Vec<ReplicaStatus> {
     let mut stale = Vec::new();
     for (shard, nodes) in view.shards() {
         let others = nodes.iter().filter(|other| *other != node);
@@ -207,8 +257,8 @@ fn replicas_that_can_go(view: &IndexView, node: &str) -> Vec<ReplicaStatus> {
         if has_other && nodes.iter().any(|other| other == node) {
             stale.push(ReplicaStatus {
                 key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
-                state: ReplicaState::Stale,
-                reason: "its settings differ".to_owned(),
+                state,
+                reason: reason.to_owned(),
             });
         }
     }

@@ -120,6 +120,7 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
         error = failures.values().next().cloned();
     }
     let outcome = outcome(cluster, task, &view, error);
+    handle.begin_generation();
     cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
     handle.task_ended(task.record.uid);
     Ok(())
@@ -182,16 +183,18 @@ fn stale_replica(
     task: &Followed,
     failures: &BTreeMap<String, Value>,
 ) -> ReplicaStatus {
-    let reason = match (failures.get(node), task.lost.get(node)) {
+    // What a node did after a task that failed there was done to other documents than elsewhere.
+    let (state, reason) = match (failures.get(node), task.lost.get(node)) {
         (Some(error), _) => {
-            error.get("message").and_then(Value::as_str).unwrap_or("a write failed").to_owned()
+            let message = error.get("message").and_then(Value::as_str).unwrap_or("a write failed");
+            (ReplicaState::Joining, message.to_owned())
         }
-        (None, Some(reason)) => reason.clone(),
-        (None, None) => "a write was lost".to_owned(),
+        (None, Some(reason)) => (ReplicaState::Stale, reason.clone()),
+        (None, None) => (ReplicaState::Joining, "a write was lost".to_owned()),
     };
     ReplicaStatus {
         key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
-        state: ReplicaState::Stale,
+        state,
         reason,
     }
 }
@@ -322,6 +325,7 @@ mod tests {
             details: json!({}),
             enqueued_at: now(),
             outcome: None,
+            marks: Default::default(),
         };
         let first = cluster.store.begin(task.clone(), None).await.unwrap();
         let known = cluster.store.begin(task, None).await.unwrap();

@@ -9,10 +9,10 @@ use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus};
-use serde::Deserialize;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::replicas::node_tasks::Enqueued;
 use crate::write::operation::{Operation, Payload};
 use crate::write::outcome::parse_refusal;
 use crate::write::prepare::unavailable;
@@ -37,12 +37,6 @@ pub struct Dispatched {
     pub untouched: BTreeSet<String>,
     /// Of these, the nodes that had made what was needed before they refused it.
     pub prepared: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    task_uid: u64,
 }
 
 enum NodeOutcome {
@@ -115,9 +109,11 @@ impl Cluster {
             operation,
             Operation::AddDocuments { create: None, .. } | Operation::DeleteDocuments { .. }
         );
+        // Documents are only sent for replicas that are written; what concerns the index as a whole goes to all.
         (view.nodes().into_iter())
             .map(|node| {
-                let shards = view.shards_on(&node);
+                let mut shards = view.shards_on(&node);
+                shards.retain(|shard| view.replica_state(*shard, &node).is_written());
                 (node, shards)
             })
             .filter(|(_, shards)| !narrow || shards.iter().any(|shard| concerned.contains(shard)))
@@ -164,8 +160,8 @@ impl Cluster {
         {
             match send_persistently(node, &call).await {
                 Ok(answer) if answer.status.is_success() => {
-                    match serde_json::from_slice::<Summary>(&answer.body) {
-                        Ok(summary) => tasks.push(summary.task_uid),
+                    match serde_json::from_slice::<Enqueued>(&answer.body) {
+                        Ok(enqueued) => tasks.push(enqueued.task_uid),
                         Err(error) => {
                             return NodeOutcome::Missed(node.unintelligible(error.to_string()).to_string());
                         }
@@ -268,9 +264,15 @@ impl Dispatched {
 
     /// What the answers mean for the shards concerned, when `needed` active replicas of each are wanted.
     ///
-    /// An active replica that missed a write which another active one took becomes stale. Where none took it,
-    /// nothing becomes stale: the write is sent again, and the first to take it decides.
-    pub fn judge(&self, index: &IndexView, concerned: &[ShardId], needed: usize) -> Judgement {
+    /// An active replica that missed a write which another active one took gets the state `of_missed`. Where none
+    /// took it, nothing becomes stale: the write is sent again, and the first to take it decides.
+    pub fn judge(
+        &self,
+        index: &IndexView,
+        concerned: &[ShardId],
+        needed: usize,
+        of_missed: ReplicaState,
+    ) -> Judgement {
         let mut judgement = Judgement { stale: Vec::new(), confirmed: true, decided: true };
         for shard in concerned {
             let Some(nodes) = index.record.placement.get(usize::from(shard.0)) else { continue };
@@ -284,7 +286,7 @@ impl Dispatched {
             }
             judgement.stale.extend(missed.into_iter().map(|node| ReplicaStatus {
                 key: ReplicaKey { index_uid: index.record.uid.clone(), shard: *shard, node: node.clone() },
-                state: ReplicaState::Stale,
+                state: of_missed,
                 reason: self.missed.get(node).cloned().unwrap_or_else(|| "missed a write".to_owned()),
             }));
         }
@@ -323,29 +325,7 @@ impl Judgement {
 mod tests {
     use super::*;
     use crate::index::Exceptions;
-    use miroir_store::IndexRecord;
-    use serde_json::Value;
-
-    /// An index whose shards are on these nodes.
-    fn index(placement: &[&[&str]], exceptions: Exceptions) -> IndexView {
-        let owned = |nodes: &&[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
-        let record = IndexRecord {
-            uid: "movies".to_owned(),
-            primary_key: None,
-            shards: placement.len() as u16,
-            created_at: String::new(),
-            updated_at: String::new(),
-            next_position: 0,
-            settings: Value::Null,
-            overlay: Value::Null,
-            settings_version: 1,
-            settings_hash: String::new(),
-            placement: placement.iter().map(owned).collect(),
-            placement_epoch: 0,
-            disordered: Vec::new(),
-        };
-        IndexView::new(record, exceptions, None)
-    }
+    use crate::index::tests::view as index;
 
     fn dispatched(took: &[&str], missed: &[&str]) -> Dispatched {
         Dispatched {
@@ -401,7 +381,7 @@ mod tests {
     #[test]
     fn who_missed_what_another_took_is_stale() {
         let index = index(&[&["a", "b"], &["a", "c"]], Exceptions::new());
-        let judgement = dispatched(&["a", "c"], &["b"]).judge(&index, &BOTH, 1);
+        let judgement = dispatched(&["a", "c"], &["b"]).judge(&index, &BOTH, 1, ReplicaState::Stale);
         assert!(judgement.confirmed && judgement.decided);
         assert_eq!(stale(&judgement), [(0, "b")]);
         assert_eq!(judgement.stale[0].reason, "b is down");
@@ -412,12 +392,12 @@ mod tests {
     fn a_shard_that_nobody_took_is_undecided_and_loses_no_replica() {
         let index = index(&[&["a", "b"], &["b", "c"]], Exceptions::new());
         let mut so_far = dispatched(&["a"], &["b", "c"]);
-        let judgement = so_far.judge(&index, &BOTH, 1);
+        let judgement = so_far.judge(&index, &BOTH, 1, ReplicaState::Stale);
         assert!(!judgement.confirmed && !judgement.decided);
         assert_eq!(stale(&judgement), [(0, "b")], "b and c may both still decide shard 1");
 
         so_far.extend(dispatched(&["c"], &["b"]));
-        let judgement = so_far.judge(&index, &BOTH, 1);
+        let judgement = so_far.judge(&index, &BOTH, 1, ReplicaState::Stale);
         assert!(judgement.confirmed && judgement.decided);
         assert_eq!(stale(&judgement), [(0, "b"), (1, "b")]);
     }
@@ -425,14 +405,14 @@ mod tests {
     #[test]
     fn one_copy_less_than_wanted_decides_but_does_not_confirm() {
         let full = index(&[&["a", "b"]], Exceptions::new());
-        let judgement = dispatched(&["a"], &["b"]).judge(&full, &[ShardId(0)], 2);
+        let judgement = dispatched(&["a"], &["b"]).judge(&full, &[ShardId(0)], 2, ReplicaState::Stale);
         assert!(!judgement.confirmed && judgement.decided);
         assert_eq!(stale(&judgement), [(0, "b")]);
 
         // One that is stale already counts for nothing, neither for nor against.
         let exceptions = Exceptions::from([((ShardId(0), "b".to_owned()), ReplicaState::Stale)]);
         let degraded = index(&[&["a", "b"]], exceptions);
-        let judgement = dispatched(&["b"], &["a"]).judge(&degraded, &[ShardId(0)], 1);
+        let judgement = dispatched(&["b"], &["a"]).judge(&degraded, &[ShardId(0)], 1, ReplicaState::Stale);
         assert!(!judgement.decided, "b cannot decide for a");
     }
 

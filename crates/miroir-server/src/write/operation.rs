@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use miroir_core::documents::{DocumentBatch, StampedDocuments};
+use miroir_core::replica::ReplicaState;
 use miroir_core::shard::{ShardId, shard_of};
 use miroir_node::{Call, CallBody};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -227,6 +228,12 @@ impl Operation {
             Self::ChangeSettings { create, .. } | Self::AddDocuments { create, .. } => create.is_some(),
             _ => false,
         }
+    }
+
+    /// What becomes of an active replica that missed it while another took it. One that missed the making of an
+    /// index may hold what is left of another of the same name.
+    pub fn state_of_missed(&self) -> ReplicaState {
+        if self.creates_index() { ReplicaState::Joining } else { ReplicaState::Stale }
     }
 
     /// Whether only a node can tell that it is right, so that one is asked before the others.

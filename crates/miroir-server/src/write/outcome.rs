@@ -56,7 +56,6 @@ impl Cluster {
         task_uid: u64,
         before: Option<&IndexView>,
         operation: &Operation,
-        error: &ApiError,
     ) -> Result<(), StoreError> {
         let _recording = index.recording.lock().await;
         let current = index.view();
@@ -65,10 +64,7 @@ impl Cluster {
             Some(record) => IndexChange::Put(Box::new(record.clone())),
             None => IndexChange::Delete(index.uid.clone()),
         };
-        self.store.abandon_intent(task_uid, failed_outcome(error), vec![undo]).await?;
-        if let Err(error) = self.store.delete_tasks(vec![task_uid]).await {
-            tracing::warn!(task_uid, %error, "the task of a refused request stays");
-        }
+        self.store.take_back(task_uid, vec![undo]).await?;
         pending.finished(&[task_uid]);
         if let (Operation::ChangeSettings { .. }, Some(view)) = (operation, &current) {
             settle_settings(view);
@@ -77,6 +73,8 @@ impl Cluster {
             let exceptions = current.as_deref().or(before).map(|view| view.exceptions.clone());
             IndexView::new(record, exceptions.unwrap_or_default(), before)
         }));
+        // A read of its session may have begun to wait for it.
+        self.task_finished.notify_waiters();
         Ok(())
     }
 

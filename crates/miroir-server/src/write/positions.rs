@@ -7,17 +7,18 @@
 
 use std::collections::{HashMap, HashSet};
 
+use miroir_core::documents::{Fields, stored_id, stored_position};
 use miroir_core::error::ApiError;
-use miroir_core::hidden::{INSERTED_AT_FIELD, decode};
+use miroir_core::hidden::INSERTED_AT_FIELD;
 use miroir_core::shard::{ShardId, shard_of};
 use miroir_node::Call;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::read::Reading;
 use crate::write::operation::encode;
 
 /// What writes on their way will have done to a document.
@@ -111,7 +112,7 @@ fn short(key: u128) -> u64 {
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow)]
-    results: Vec<HashMap<String, &'a RawValue>>,
+    results: Vec<Fields<'a>>,
 }
 
 /// Ids asked for in one request.
@@ -147,7 +148,7 @@ impl Cluster {
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
         let limit = self.config.node_timeout;
         let gathered = self
-            .gather(index, |ask| {
+            .gather(index, &Reading::with_limit(limit), |ask| {
                 let ids: Vec<&str> =
                     ask.part.shards.iter().filter_map(|shard| to_ask.get(shard)).flatten().copied().collect();
                 let body = |some: &[&str]| {
@@ -162,33 +163,12 @@ impl Cluster {
             let page: Page = serde_json::from_slice(body).map_err(|error| {
                 ApiError::internal(format!("A node's answer cannot be understood: {error}."))
             })?;
-            known.extend(page.results.iter().filter_map(|document| position_of(document, primary_key)));
+            let position =
+                |fields: &Fields<'_>| Some((stored_id(fields, primary_key)?, stored_position(fields)?));
+            known.extend(page.results.iter().filter_map(position));
         }
         Ok(known)
     }
-}
-
-fn position_of(document: &HashMap<String, &RawValue>, primary_key: &str) -> Option<(String, u64)> {
-    let position: String = serde_json::from_str(document.get(INSERTED_AT_FIELD)?.get()).ok()?;
-    // A nested primary key comes back nested.
-    let mut segments = primary_key.split('.');
-    let mut value: serde_json::Value = match document.get(primary_key) {
-        Some(value) => serde_json::from_str(value.get()).ok()?,
-        None => {
-            let mut value: serde_json::Value =
-                serde_json::from_str(document.get(segments.next()?)?.get()).ok()?;
-            for segment in segments {
-                value = value.get_mut(segment)?.take();
-            }
-            value
-        }
-    };
-    let id = match value.take() {
-        serde_json::Value::String(id) => id.trim().to_owned(),
-        serde_json::Value::Number(id) => id.to_string(),
-        _ => return None,
-    };
-    Some((id, decode(&position)?))
 }
 
 #[cfg(test)]

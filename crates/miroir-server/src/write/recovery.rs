@@ -145,7 +145,10 @@ impl Cluster {
         let again = self.dispatch(&dispatch).await;
         write.dispatched.extend(again);
         let judgement = match &view {
-            Some(view) => write.dispatched.judge(view, &concerned, self.config.min_write_acks),
+            Some(view) => {
+                let of_missed = write.operation.state_of_missed();
+                write.dispatched.judge(view, &concerned, self.config.min_write_acks, of_missed)
+            }
             None => Judgement::of_deletion(&write.dispatched),
         };
         write.decided = judgement.decided;

@@ -5,13 +5,14 @@
 //! could not be acknowledged is sent again first (`recovery`).
 //! It runs in a task of its own: a client that hangs up in the middle does not leave half a write behind.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use miroir_core::error::ApiError;
 use miroir_core::shard::ShardId;
-use miroir_store::{IndexChange, IndexRecord, Intent, NewTask, TaskOutcome, TaskStatus};
+use miroir_store::{IndexChange, IndexRecord, Intent, NewTask, TaskOutcome, TaskStatus, WriteMarks};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -44,7 +45,7 @@ pub struct TaskSummary {
     pub status: &'static str,
     /// Kind of task.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// When it was accepted.
     pub enqueued_at: String,
 }
@@ -74,10 +75,15 @@ impl From<ApiError> for NotAccepted {
 
 impl Cluster {
     /// Carries a write out up to its acknowledgement.
-    pub async fn submit(self: &Arc<Self>, uid: &str, request: WriteRequest) -> Result<Accepted, ApiError> {
+    pub async fn submit(
+        self: &Arc<Self>,
+        uid: &str,
+        request: WriteRequest,
+        marks: WriteMarks,
+    ) -> Result<Accepted, ApiError> {
         let (cluster, uid) = (Arc::clone(self), uid.to_owned());
         let (answer, answered) = oneshot::channel();
-        let turn = async move { cluster.take_turn(&uid, request, answer).await };
+        let turn = async move { cluster.take_turn(&uid, request, marks, answer).await };
         self.tasks.spawn_on(turn, &self.runtime);
         answered.await.unwrap_or_else(|_| Err(ApiError::internal("the write was interrupted; send it again")))
     }
@@ -88,14 +94,19 @@ impl Cluster {
         &self,
         uid: &str,
         request: WriteRequest,
+        marks: WriteMarks,
         answer: oneshot::Sender<Result<Accepted, ApiError>>,
     ) {
         let index = self.handle(uid);
-        let mut pending = match index.turn(QUEUE_WAIT).await {
+        let turn = index.turn(QUEUE_WAIT).await;
+        if let Some(answered_before) = self.repeated(marks.idempotency.as_ref()).await.transpose() {
+            return reply(answer, answered_before);
+        }
+        let mut pending = match turn {
             Ok(pending) => pending,
             Err(reason) => return reply(answer, Err(unavailable(&reason))),
         };
-        match self.carry_out(&index, &mut pending, request).await {
+        match self.carry_out(&index, &mut pending, request, marks).await {
             Ok(accepted) => reply(answer, Ok(accepted)),
             Err(NotAccepted::Refused(error)) => reply(answer, Err(error)),
             Err(NotAccepted::Interrupted(error, write)) => {
@@ -112,6 +123,7 @@ impl Cluster {
         index: &Index,
         pending: &mut PendingWrites,
         request: WriteRequest,
+        marks: WriteMarks,
     ) -> Result<Accepted, NotAccepted> {
         if matches!(request, WriteRequest::AddDocuments { .. }) {
             self.wait_for_room(index, pending).await?;
@@ -120,9 +132,11 @@ impl Cluster {
         let view = index.view();
         match self.prepare(&index.uid, view.as_deref(), pending, request, &enqueued_at).await? {
             Prepared::Ended { details, error } => {
-                Ok(self.record_ended(&index.uid, kind, enqueued_at, details, error).await?)
+                Ok(self.record_ended(&index.uid, kind, enqueued_at, details, error, marks).await?)
             }
-            Prepared::Send(write) => self.record_and_send(index, pending, kind, enqueued_at, *write).await,
+            Prepared::Send(write) => {
+                self.record_and_send(index, pending, kind, enqueued_at, *write, marks).await
+            }
         }
     }
 
@@ -133,6 +147,7 @@ impl Cluster {
         enqueued_at: String,
         details: Value,
         error: Option<ApiError>,
+        marks: WriteMarks,
     ) -> Result<Accepted, ApiError> {
         let status = if error.is_some() { TaskStatus::Failed } else { TaskStatus::Succeeded };
         let outcome = TaskOutcome {
@@ -149,6 +164,7 @@ impl Cluster {
             details,
             enqueued_at: enqueued_at.clone(),
             outcome: Some(outcome),
+            marks,
         };
         let task_uid = self.store.begin(task, None).await.map_err(store_error)?;
         Ok(accepted(task_uid, uid, kind, enqueued_at, Vec::new()))
@@ -161,6 +177,7 @@ impl Cluster {
         kind: &'static str,
         enqueued_at: String,
         write: ToSend,
+        marks: WriteMarks,
     ) -> Result<Accepted, NotAccepted> {
         let ToSend { operation, details, payload, record } = write;
         let uid = index.uid.as_str();
@@ -180,6 +197,7 @@ impl Cluster {
             details,
             enqueued_at: enqueued_at.clone(),
             outcome: None,
+            marks,
         };
         let recording = index.recording.lock().await;
         let record = record.map(|record| with_committed_settings(record, index.view().as_deref()));
@@ -228,8 +246,7 @@ impl Cluster {
             && dispatched.came_to_nothing()
         {
             let error = self.node_refusal(before.as_deref(), *status, body);
-            let undone =
-                self.take_back(index, pending, task_uid, before.as_deref(), &operation, &error).await;
+            let undone = self.take_back(index, pending, task_uid, before.as_deref(), &operation).await;
             if before.is_none()
                 && let Err(reasons) = self.drop_index(uid, dispatched.prepared.clone()).await
             {
@@ -242,7 +259,8 @@ impl Cluster {
                 }
             });
         }
-        let judgement = dispatched.judge(&view, &concerned, self.config.min_write_acks);
+        let judgement =
+            dispatched.judge(&view, &concerned, self.config.min_write_acks, operation.state_of_missed());
         if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
             // Whatever failed, what was sent will be carried out.
             let is_said = error.code == NO_QUORUM;
@@ -285,6 +303,7 @@ fn accepted(
     enqueued_at: String,
     missed_shards: Vec<ShardId>,
 ) -> Accepted {
+    let kind = Cow::Borrowed(kind);
     let summary = TaskSummary { task_uid, index_uid: uid.to_owned(), status: "enqueued", kind, enqueued_at };
     Accepted { summary, missed_shards }
 }

@@ -4,6 +4,7 @@
 
 mod indexes;
 mod intents;
+mod marks;
 mod tasks;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use serde_json::json;
 
 pub(crate) use self::indexes::*;
 pub(crate) use self::intents::*;
+pub(crate) use self::marks::*;
 pub(crate) use self::tasks::*;
-use crate::{NewTask, Store, StoreError, TaskOutcome, TaskStatus};
+use crate::{NewTask, Store, StoreError, TaskOutcome, TaskStatus, WriteMarks};
 
 /// One database of its own, empty at first.
 #[async_trait]
@@ -44,6 +46,12 @@ macro_rules! conformance_tests {
             a_bad_acknowledgement_changes_nothing,
             abandoning_ends_the_task,
             a_finished_task_has_no_intent,
+            a_key_is_used_once,
+            one_of_many_with_one_key_is_recorded,
+            a_key_expires,
+            keys_that_have_expired_are_dropped,
+            what_is_taken_back_has_never_been,
+            a_session_waits_for_its_unfinished_tasks,
             uids_count_from_zero_and_never_return,
             concurrent_writes_all_get_their_own_uid,
             one_failing_write_leaves_the_others_alone,
@@ -67,6 +75,7 @@ pub(crate) fn new_task(index_uid: &str) -> NewTask {
         details: json!({"receivedDocuments": 3, "indexedDocuments": null}),
         enqueued_at: NOW.to_owned(),
         outcome: None,
+        marks: WriteMarks::default(),
     }
 }
 

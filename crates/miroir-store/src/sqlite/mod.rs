@@ -7,6 +7,8 @@
 mod failure;
 mod indexes;
 mod intents;
+mod marks;
+mod migrations;
 mod schema;
 mod task_query;
 mod tasks;
@@ -27,8 +29,8 @@ use serde_json::Value;
 use self::failure::Failure;
 use self::writer::Writer;
 use crate::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, PayloadChunk, ReplicaStatus, Store,
-    StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, PayloadChunk, ReplicaStatus,
+    Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 
 /// The store in one SQLite file. Dropping it finishes the writes under way and releases the file.
@@ -118,6 +120,9 @@ impl Store for SqliteStore {
         }
         self.writer
             .write(move |connection| {
+                if let Some(idempotency) = &task.marks.idempotency {
+                    marks::take_key(connection, &idempotency.key, &task.enqueued_at)?;
+                }
                 let uid = tasks::insert(connection, &task)?;
                 if let Some(intent) = intent {
                     intents::record(connection, uid, &intent.operation, intent.payload)?;
@@ -134,6 +139,7 @@ impl Store for SqliteStore {
                 let Acknowledgement { task_uid, node_tasks, replica_changes, index_changes } =
                     acknowledgement;
                 tasks::set_node_tasks(connection, task_uid, &node_tasks)?;
+                tasks::note_newest(connection, &node_tasks)?;
                 intents::clear(connection, task_uid)?;
                 indexes::set_replica_states(connection, &replica_changes)?;
                 indexes::change(connection, &index_changes)
@@ -151,6 +157,26 @@ impl Store for SqliteStore {
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError> {
         self.read(move |connection| intents::payload_after(connection, uid, after_seq)).await
+    }
+
+    async fn keyed_task(&self, key: &str, now: &str) -> Result<Option<KeyedTask>, StoreError> {
+        let (key, now) = (key.to_owned(), now.to_owned());
+        self.read(move |connection| marks::keyed_task(connection, &key, &now)).await
+    }
+
+    async fn session_task(&self, session: &str, index_uid: &str) -> Result<Option<TaskUid>, StoreError> {
+        let (session, index_uid) = (session.to_owned(), index_uid.to_owned());
+        self.read(move |connection| marks::session_task(connection, &session, &index_uid)).await
+    }
+
+    async fn take_back(&self, uid: TaskUid, index_changes: Vec<IndexChange>) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| {
+                intents::clear(connection, uid)?;
+                tasks::forget(connection, uid)?;
+                indexes::change(connection, &index_changes)
+            })
+            .await
     }
 
     async fn abandon_intent(

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::failure::{Failure, damaged};
 use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
-use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid};
+use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid, newest_task_key};
 
 pub(super) fn read_record(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
     let status = row.get_ref("status")?.as_str()?;
@@ -31,21 +31,38 @@ pub(super) fn insert(connection: &Connection, task: &NewTask) -> Result<TaskUid,
         .prepare_cached("UPDATE next_task SET uid = uid + 1 RETURNING uid - 1")?
         .query_row([], |row| row.get(0))?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO tasks (uid, index_uid, kind, status, enqueued_at, details) \
-         VALUES (:uid, :index_uid, :kind, 'enqueued', :enqueued_at, :details)",
+        "INSERT INTO tasks (uid, index_uid, kind, status, enqueued_at, details, \
+         idempotency_key, request_digest, session) \
+         VALUES (:uid, :index_uid, :kind, 'enqueued', :enqueued_at, :details, :key, :digest, :session)",
     )?;
+    let idempotency = task.marks.idempotency.as_ref();
     statement.execute(named_params! {
         ":uid": uid,
         ":index_uid": task.index_uid,
         ":kind": task.kind,
         ":enqueued_at": to_nanoseconds(&task.enqueued_at)?,
         ":details": to_json(&task.details)?,
+        ":key": idempotency.map(|idempotency| &idempotency.key),
+        ":digest": idempotency.map(|idempotency| idempotency.digest.to_be_bytes()),
+        ":session": task.marks.session,
     })?;
     let uid = from_column(uid)?;
     if let Some(outcome) = &task.outcome {
         finish(connection, uid, outcome)?;
     }
     Ok(uid)
+}
+
+/// Keeps of each node the newest task it has acknowledged.
+pub(super) fn note_newest(connection: &Connection, node_tasks: &[NodeTask]) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
+         WHERE value = '' OR CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+    )?;
+    for task in node_tasks {
+        statement.execute(params![newest_task_key(&task.node), task.task_uid.to_string()])?;
+    }
+    Ok(())
 }
 
 pub(super) fn set_node_tasks(
@@ -114,6 +131,14 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<TaskRecord>, Fai
         .prepare_cached("SELECT * FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid")?;
     let tasks = statement.query_map([], read_record)?.collect::<Result<_, _>>()?;
     Ok(tasks)
+}
+
+/// Forgets a task, whatever its state.
+pub(super) fn forget(connection: &Connection, uid: TaskUid) -> Result<(), Failure> {
+    match connection.prepare_cached("DELETE FROM tasks WHERE uid = ?1")?.execute([to_column(uid)?])? {
+        0 => Err(StoreError::UnknownTask(uid).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets finished tasks and returns those forgotten.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance::{TestBackend, conformance_tests, intent, new_task, outcome, stored_payload};
-use crate::{Payload, TaskStatus};
+use crate::{IdempotencyKey, Payload, TaskStatus, WriteMarks};
 
 struct OneFile(TempDir);
 
@@ -148,7 +148,7 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
 
 #[test]
 fn another_schema_is_refused() {
-    for found in [schema::VERSION + 1, schema::VERSION - 1] {
+    for found in [migrations::VERSION + 1, migrations::FIRST - 1] {
         let file = OneFile::new();
         drop(SqliteStore::open(&file.path()).unwrap());
         let connection = Connection::open(file.path()).unwrap();
@@ -157,8 +157,65 @@ fn another_schema_is_refused() {
         let refused = SqliteStore::open(&file.path()).err();
         assert_eq!(
             refused,
-            Some(StoreError::OtherSchema { path: file.path(), found, known: schema::VERSION })
+            Some(StoreError::OtherSchema { path: file.path(), found, known: migrations::VERSION })
         );
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_taken_over() {
+    let file = OneFile::new();
+    let old = Connection::open(file.path()).unwrap();
+    old.execute_batch(migrations::FIRST_TABLES).unwrap();
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", migrations::FIRST).unwrap();
+    old.execute_batch(
+        r#"INSERT INTO tasks VALUES (0, 'a', 'settingsUpdate', 'succeeded', NULL, 5, 6, 7, NULL, NULL, '{"a":1}');
+        INSERT INTO tasks VALUES (1, 'a', 'indexDeletion', 'enqueued', NULL, 8, NULL, NULL, NULL, NULL, '{}');
+        INSERT INTO intents VALUES (1, '{"operation":"deleteIndex"}');
+        INSERT INTO payloads VALUES (1, 0, x'0102');
+        UPDATE next_task SET uid = 2"#,
+    )
+    .unwrap();
+    drop(old);
+
+    for opened in 0..2 {
+        let store = SqliteStore::open(&file.path()).unwrap();
+        let page = store.tasks(TaskQuery::default()).await.unwrap();
+        assert_eq!(page.total, 2 + opened);
+        let first = page.tasks.last().unwrap();
+        assert_eq!((first.status, &first.details), (TaskStatus::Succeeded, &json!({"a": 1})));
+        assert_eq!(store.open_intents().await.unwrap().len(), 1);
+        assert_eq!(stored_payload(&store, 1).await.0, [1, 2]);
+        let idempotency = Some(IdempotencyKey { key: format!("key {opened}"), digest: 1 });
+        let marks = WriteMarks { idempotency, session: Some("s".to_owned()) };
+        let uid = store.begin(NewTask { marks, ..new_task("a") }, None).await.unwrap();
+        assert_eq!(uid, 2 + opened);
+        assert_eq!(store.session_task("s", "a").await.unwrap(), Some(uid));
+    }
+}
+
+/// What is looked up for every write with a key and every read with a session must not get slower with the
+/// number of tasks.
+#[test]
+fn keys_and_sessions_are_found_by_their_indexes() {
+    let file = OneFile::new();
+    drop(SqliteStore::open(&file.path()).unwrap());
+    let connection = Connection::open(file.path()).unwrap();
+    let lookups = [
+        (marks::DROP_EXPIRED, "INDEX tasks_by_age_of_key"),
+        (marks::DROP_EXPIRED, "INDEX tasks_by_key"),
+        (marks::KEY_OWNER, "INDEX tasks_by_key"),
+        (marks::KEYED_TASK, "INDEX tasks_by_key"),
+        (marks::SESSION_TASK, "INDEX tasks_by_session"),
+    ];
+    for (sql, index) in lookups {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
+        let lines = plan.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>("detail"));
+        let lines: Vec<String> = lines.unwrap().map(Result::unwrap).collect();
+        assert!(lines.iter().any(|line| line.contains(index)), "{sql}: {lines:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("SCAN tasks")), "{sql}: {lines:?}");
     }
 }
 

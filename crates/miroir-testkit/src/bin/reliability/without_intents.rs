@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use miroir_store::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NewTask, PayloadChunk, ReplicaStatus, SqliteStore,
-    Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, PayloadChunk, ReplicaStatus,
+    SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 use serde_json::Value;
 
@@ -60,6 +60,11 @@ impl Store for WithoutIntents {
         self.store.abandon_intent(uid, outcome, index_changes).await
     }
 
+    async fn take_back(&self, uid: TaskUid, index_changes: Vec<IndexChange>) -> Result<(), StoreError> {
+        self.take_waiting(uid);
+        self.store.take_back(uid, index_changes).await
+    }
+
     // From here on as the store does.
 
     async fn indexes(&self) -> Result<Vec<IndexRecord>, StoreError> {
@@ -92,6 +97,14 @@ impl Store for WithoutIntents {
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError> {
         self.store.intent_payload(uid, after_seq).await
+    }
+
+    async fn keyed_task(&self, key: &str, now: &str) -> Result<Option<KeyedTask>, StoreError> {
+        self.store.keyed_task(key, now).await
+    }
+
+    async fn session_task(&self, session: &str, index_uid: &str) -> Result<Option<TaskUid>, StoreError> {
+        self.store.session_task(session, index_uid).await
     }
 
     async fn set_processing(&self, uids: Vec<TaskUid>, started_at: String) -> Result<(), StoreError> {

@@ -1,0 +1,87 @@
+//! Telling one node something outside the sequencer, and waiting until it is done.
+
+use std::time::Duration;
+
+use miroir_node::{Call, Node, NodeError, NodeTaskStatus};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::write::encode;
+
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a node answers to whatever becomes a task.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Enqueued {
+    /// Number of the task on that node.
+    pub task_uid: u64,
+}
+
+#[derive(Deserialize)]
+struct Newest {
+    results: Vec<Uid>,
+}
+
+#[derive(Deserialize)]
+struct Uid {
+    uid: u64,
+}
+
+/// Sends one write to a node and returns its task.
+pub(crate) async fn enqueue(node: &Node, call: &Call) -> Result<u64, NodeError> {
+    Ok(node.fetch::<Enqueued>(call).await?.task_uid)
+}
+
+/// Sends one write to a node and waits until it is done.
+pub(crate) async fn carry_out(node: &Node, call: &Call, limit: Duration) -> Result<u64, NodeError> {
+    let task = enqueue(node, call).await?;
+    wait_for(node, task, limit).await?;
+    Ok(task)
+}
+
+/// Waits until a node has carried out one of its tasks; an error when it failed or took too long.
+pub(crate) async fn wait_for(node: &Node, task: u64, limit: Duration) -> Result<(), NodeError> {
+    let deadline = Instant::now() + limit;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match node.tasks(&[task], ASK_LIMIT).await?.into_iter().next() {
+            Some(state) if state.status == NodeTaskStatus::Succeeded => return Ok(()),
+            Some(state) if state.status.is_final() => {
+                let error = state.error.unwrap_or_default();
+                return Err(node.unintelligible(format!("task {task} failed: {error}")));
+            }
+            _ if Instant::now() > deadline => {
+                return Err(NodeError::TimedOut { node: node.id().clone(), limit });
+            }
+            _ => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Waits until a node has nothing left to do for an index.
+pub(crate) async fn wait_until_idle(node: &Node, uid: &str, limit: Duration) -> Result<(), NodeError> {
+    let deadline = Instant::now() + limit;
+    let mut pause = SHORTEST_PAUSE;
+    let path = format!("/tasks?indexUids={}&statuses=enqueued,processing&limit=1", encode(uid));
+    while !node.fetch::<Newest>(&Call::get(path.clone(), ASK_LIMIT)).await?.results.is_empty() {
+        if Instant::now() > deadline {
+            return Err(NodeError::TimedOut { node: node.id().clone(), limit });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(())
+}
+
+/// The newest task of a node, about one index or any; `None` when it never had one.
+pub(crate) async fn newest(node: &Node, uid: Option<&str>) -> Result<Option<u64>, NodeError> {
+    let about = uid.map_or(String::new(), |uid| format!("&indexUids={}", encode(uid)));
+    let page: Newest = node.fetch(&Call::get(format!("/tasks?limit=1{about}"), ASK_LIMIT)).await?;
+    Ok(page.results.first().map(|task| task.uid))
+}

@@ -1,0 +1,211 @@
+//! Comparing the active replicas of shards by content, and mending what differs.
+//!
+//! Replicas are compared while writes go on, which shows differences that are only writes on their way. So where
+//! something differs, the index's writes wait, what was accepted is applied, and it is compared once more: what
+//! differs then is real, and is judged document by document (`core::reconcile`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_core::reconcile::{Verdict, Version, judge};
+use miroir_core::shard::{ShardId, shard_of};
+use miroir_node::{Node, NodeError};
+use serde::Serialize;
+
+use super::copy::Copy;
+use super::holdings::{Compare, Holdings, holdings};
+use crate::cluster::Cluster;
+use crate::index::{Index, IndexView};
+use crate::workers::{RepairError, drain};
+
+/// How long a comparison waits for its turn among the writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+/// Differing documents that are told one by one.
+const MOST_TOLD: usize = 100;
+
+/// A document that replicas hold differently.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Finding {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its id.
+    pub document: String,
+    /// The nodes compared, each with what it holds: the write it was last changed by, `foreign` without one,
+    /// `missing` without the document.
+    pub held: BTreeMap<String, String>,
+    /// The node whose version is right; none when the document is not to be.
+    pub right: Option<String>,
+}
+
+/// What a comparison found.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verification {
+    /// Documents compared, each counted once.
+    pub documents: usize,
+    /// Shards of which there were at least two replicas to compare.
+    pub shards_compared: usize,
+    /// Shards that have only one readable replica, or whose nodes are away.
+    pub shards_alone: usize,
+    /// How many documents differ.
+    pub differing: usize,
+    /// The first of them.
+    pub findings: Vec<Finding>,
+    /// Whether they have been made equal.
+    pub repaired: bool,
+}
+
+/// The replicas of some shards that are on the same nodes.
+struct Group {
+    nodes: Vec<Arc<Node>>,
+    shards: Vec<ShardId>,
+}
+
+impl Cluster {
+    /// Compares all active replicas of some shards, and mends them if asked to.
+    pub(crate) async fn verify(
+        &self,
+        index: &Index,
+        shards: &[ShardId],
+        mend: bool,
+    ) -> Result<Verification, RepairError> {
+        let mut verification = Verification::default();
+        let Some(view) = index.view().filter(|view| view.record.settings_version > 0) else {
+            return Ok(verification);
+        };
+        let mut suspicious: BTreeSet<ShardId> = BTreeSet::new();
+        for group in self.groups(&view, shards) {
+            if group.nodes.len() < 2 {
+                verification.shards_alone += group.shards.len();
+                continue;
+            }
+            verification.shards_compared += group.shards.len();
+            let held = read(&view, &group).await?;
+            verification.documents += held.first().map_or(0, Holdings::len);
+            let differing = differing(&held).into_keys();
+            suspicious.extend(differing.map(|id| shard_of(&id, view.record.shards)));
+        }
+        if suspicious.is_empty() {
+            return Ok(verification);
+        }
+        let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+        drain(self, &index.uid).await?;
+        let Some(view) = index.view() else { return Ok(verification) };
+        let suspicious: Vec<ShardId> = suspicious.into_iter().collect();
+        for group in self.groups(&view, &suspicious) {
+            let held = read(&view, &group).await?;
+            let differing = differing(&held);
+            verification.differing += differing.len();
+            for (id, verdict) in &differing {
+                if verification.findings.len() < MOST_TOLD {
+                    verification.findings.push(finding(&view, &group, &held, id, *verdict));
+                }
+            }
+            if mend && !differing.is_empty() {
+                mend_group(&view, &group, &held, &differing).await?;
+                verification.repaired = true;
+            }
+        }
+        for finding in &verification.findings {
+            tracing::warn!(
+                index = %index.uid, shard = finding.shard.0, document = finding.document, held = ?finding.held,
+                right = finding.right, repaired = verification.repaired, "replicas differ"
+            );
+        }
+        Ok(verification)
+    }
+
+    /// The readable replicas within reach, by the nodes that they are on.
+    fn groups(&self, view: &IndexView, shards: &[ShardId]) -> Vec<Group> {
+        let mut by_nodes: BTreeMap<Vec<&str>, Vec<ShardId>> = BTreeMap::new();
+        for shard in shards {
+            let nodes =
+                view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
+            let readable = nodes.iter().map(String::as_str).filter(|node| {
+                view.replica_state(*shard, node).is_readable()
+                    && self.fleet.get(node).is_some_and(|node| node.health().is_up())
+            });
+            by_nodes.entry(readable.collect()).or_default().push(*shard);
+        }
+        let group = |(names, shards): (Vec<&str>, Vec<ShardId>)| {
+            let nodes = names.into_iter().filter_map(|name| self.fleet.get(name)).cloned().collect();
+            Group { nodes, shards }
+        };
+        by_nodes.into_iter().map(group).collect()
+    }
+}
+
+/// What each node of a group holds, in the order of the nodes.
+async fn read(view: &IndexView, group: &Group) -> Result<Vec<Holdings>, NodeError> {
+    let reads = group.nodes.iter().map(|node| holdings(node, view, &group.shards, Compare::ByContent));
+    futures_util::future::join_all(reads).await.into_iter().collect()
+}
+
+fn versions(held: &[Holdings], id: &str) -> Vec<Option<Version>> {
+    held.iter().map(|held| held.get(id).copied()).collect()
+}
+
+/// The documents that are not the same everywhere.
+fn differing(held: &[Holdings]) -> BTreeMap<String, Verdict> {
+    let mut differing = BTreeMap::new();
+    for id in held.iter().flat_map(Holdings::keys) {
+        match judge(&versions(held, id)) {
+            Verdict::Equal => {}
+            verdict => drop(differing.insert(id.clone(), verdict)),
+        }
+    }
+    differing
+}
+
+fn finding(view: &IndexView, group: &Group, held: &[Holdings], id: &str, verdict: Verdict) -> Finding {
+    let name = |node: &Arc<Node>| node.id().to_string();
+    let what = |version: Option<Version>| match version {
+        None => "missing".to_owned(),
+        Some(Version { write: None, .. }) => "foreign".to_owned(),
+        Some(Version { write: Some(write), content }) => {
+            format!("write {write}, content {:08x}", content as u32)
+        }
+    };
+    Finding {
+        shard: shard_of(id, view.record.shards),
+        document: id.to_owned(),
+        held: group.nodes.iter().map(name).zip(versions(held, id).into_iter().map(what)).collect(),
+        right: match verdict {
+            Verdict::Keep(place) => group.nodes.get(place).map(name),
+            Verdict::Equal | Verdict::Remove => None,
+        },
+    }
+}
+
+/// Gives each node the right version of what differs. The index's queue is held.
+async fn mend_group(
+    view: &IndexView,
+    group: &Group,
+    held: &[Holdings],
+    differing: &BTreeMap<String, Verdict>,
+) -> Result<(), NodeError> {
+    for (place, target) in group.nodes.iter().enumerate() {
+        let mut to_copy: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut to_remove = Vec::new();
+        for (id, verdict) in differing {
+            let versions = versions(held, id);
+            match *verdict {
+                Verdict::Keep(right) if versions.get(right) != versions.get(place) => {
+                    to_copy.entry(right).or_default().push(id.clone());
+                }
+                Verdict::Remove if versions.get(place).is_some_and(Option::is_some) => {
+                    to_remove.push(id.clone())
+                }
+                _ => {}
+            }
+        }
+        for (right, ids) in to_copy {
+            let Some(source) = group.nodes.get(right) else { continue };
+            Copy { index: view, source, target }.copy(&ids, |_| {}).await?;
+        }
+        Copy { index: view, source: target, target }.remove(&to_remove).await?;
+    }
+    Ok(())
+}

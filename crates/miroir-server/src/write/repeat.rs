@@ -1,0 +1,47 @@
+//! A write sent again with its key: answered with what the first one came to, and not carried out a second time.
+
+use miroir_core::error::{ApiError, ErrorType};
+use miroir_store::IdempotencyKey;
+
+use crate::clock::now;
+use crate::cluster::Cluster;
+use crate::store_error;
+use crate::write::prepare::not_acknowledged;
+use crate::write::sequencer::{Accepted, TaskSummary};
+
+impl Cluster {
+    /// The answer to a request whose key was used before; `None` for the first.
+    ///
+    /// To be asked when the queue was had or refused: the same request is about the same index, so the first one
+    /// has come to its acknowledgement by then, or is what holds the queue up. (Another request with that key may
+    /// be on its way to another index; that is found out when it is recorded.)
+    pub(super) async fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<Accepted>, ApiError> {
+        let Some(IdempotencyKey { key, digest }) = key else { return Ok(None) };
+        let earlier = self.store.keyed_task(key, &now()).await.map_err(store_error)?;
+        let Some(earlier) = earlier else { return Ok(None) };
+        let task = earlier.task;
+        if earlier.digest != *digest {
+            return Err(key_reused(key, task.uid));
+        }
+        if earlier.is_open {
+            return Err(not_acknowledged(task.uid, "not every node concerned has it yet"));
+        }
+        let summary = TaskSummary {
+            task_uid: task.uid,
+            index_uid: task.index_uid.unwrap_or_default(),
+            status: "enqueued",
+            kind: task.kind.into(),
+            enqueued_at: task.enqueued_at,
+        };
+        Ok(Some(Accepted { summary, missed_shards: Vec::new() }))
+    }
+}
+
+/// The error for a key that was used for another request.
+pub fn key_reused(key: &str, task: u64) -> ApiError {
+    let message = format!(
+        "The idempotency key `{key}` was used for another request, which became task {task}. Nothing was done. Give \
+         each request a key of its own, and send it again with the same key only unchanged."
+    );
+    ApiError::new(409, "miroir_idempotency_key_reused", ErrorType::InvalidRequest, message)
+}

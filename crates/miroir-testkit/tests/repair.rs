@@ -1,0 +1,200 @@
+//! Nodes that missed writes, lost their disk, or were written to by somebody else are made equal again, and what they
+//! hold meanwhile is not read.
+
+use std::time::{Duration, Instant};
+
+use miroir_core::shard::shard_of;
+use miroir_testkit::cluster::{Cluster, Shape};
+use miroir_testkit::copies::{assert_copies_agree, replicas_behind, wait_until_whole};
+use miroir_testkit::corpus::{Corpus, catalogue};
+use miroir_testkit::oracle::Oracle;
+use miroir_testkit::process::MeilisearchProcess;
+use miroir_testkit::profile::Profile;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const SEED: u64 = 23;
+const DOCUMENTS: usize = 1_500;
+/// Longest wait for something to be noticed.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SHAPE: Shape = Shape { nodes: 3, replication_factor: 2, replica_groups: 1, shards: 7 };
+/// The node that goes away.
+const LOST: usize = 1;
+
+async fn loaded() -> (Oracle, Corpus) {
+    let corpus = catalogue(SEED, DOCUMENTS);
+    let oracle = Oracle::start(SHAPE).await;
+    oracle.load("load", &corpus, Profile::Default).await;
+    (oracle, corpus)
+}
+
+async fn assert_same(oracle: &Oracle, corpus: &Corpus, when: &str) {
+    oracle.compare_generated("load", corpus, SEED, 60).await.assert_faithful(when);
+    let documents = oracle.compare_documents("load").await;
+    assert!(documents.is_empty(), "{when}, the documents differ:\n{documents}");
+}
+
+/// Documents that a node was sent since a task of its own.
+async fn documents_received_since(node: &MeilisearchProcess, task: u64) -> u64 {
+    let page =
+        node.client().get("/tasks?indexUids=load&types=documentAdditionOrUpdate&limit=1000").await.ok();
+    let tasks = page["results"].as_array().cloned().unwrap_or_default();
+    let is_later = |found: &&Value| found["uid"].as_u64().is_some_and(|uid| uid > task);
+    tasks.iter().filter(is_later).filter_map(|task| task["details"]["receivedDocuments"].as_u64()).sum()
+}
+
+/// Waits until a node has been given something that it did not have when it was started.
+async fn wait_until_filled(node: &MeilisearchProcess) {
+    let (before, started) = (newest_task(node).await, Instant::now());
+    loop {
+        let is_there = node.client().get("/indexes/load").await.status == 200;
+        if is_there && newest_task(node).await > before {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "the node is not filled");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn newest_task(node: &MeilisearchProcess) -> u64 {
+    node.client().get("/tasks?limit=1").await.ok()["results"][0]["uid"].as_u64().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_node_that_missed_writes_gets_what_it_missed_and_no_more() {
+    let (mut oracle, corpus) = loaded().await;
+    let last = newest_task(&oracle.cluster().nodes[LOST]).await;
+    oracle.cluster().nodes[LOST].kill();
+    let id = |place: usize| corpus.documents[place]["id"].clone();
+    let updates: Vec<Value> = (0..20).map(|place| json!({ "id": id(place), "title": "changed" })).collect();
+    oracle.apply_ok(Method::PUT, "/indexes/load/documents", &json!(updates)).await;
+    // Changed twice, of which the second change alone would not tell what the first one did.
+    let again: Vec<Value> = (10..30).map(|place| json!({ "id": id(place), "extra": place })).collect();
+    oracle.apply_ok(Method::PUT, "/indexes/load/documents", &json!(again)).await;
+    let gone: Vec<Value> = (40..60).map(id).collect();
+    oracle.apply_ok(Method::POST, "/indexes/load/documents/delete-batch", &json!(gone)).await;
+    let new: Vec<Value> =
+        (0..5).map(|number| json!({ "id": format!("new-{number}"), "title": "new" })).collect();
+    oracle.apply_ok(Method::POST, "/indexes/load/documents", &json!(new)).await;
+
+    oracle.cluster().nodes[LOST].restart().await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS - 20 + 5, 2).await;
+    let received = documents_received_since(&oracle.cluster().nodes[LOST], last).await;
+    assert!(received <= 35, "{received} documents were copied, of which 35 at most had changed");
+    let documents = oracle.compare_documents("load").await;
+    assert!(documents.is_empty(), "the documents differ:\n{documents}");
+}
+
+#[tokio::test]
+async fn an_empty_disk_is_noticed_before_it_is_read_and_filled_again() {
+    let (mut oracle, corpus) = loaded().await;
+    oracle.cluster().nodes[LOST].kill();
+    oracle.cluster().nodes[LOST].restart_empty().await;
+    assert_same(&oracle, &corpus, "with an empty node").await;
+    wait_until_filled(&oracle.cluster().nodes[LOST]).await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, 2).await;
+    assert_same(&oracle, &corpus, "after the empty node was filled").await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_a_node_is_away_does_not_come_back_with_it() {
+    let (mut oracle, _) = loaded().await;
+    oracle.cluster().nodes[LOST].kill();
+    let answer = oracle.subject_client().delete("/indexes/load").await;
+    oracle.subject_client().wait_success(answer).await;
+    let again = json!([{ "id": "new-1", "title": "of the new index" }]);
+    let answer = oracle.subject_client().post("/indexes/load/documents", &again).await;
+    oracle.subject_client().wait_success(answer).await;
+    let answer = oracle.subject_client().post("/indexes", &json!({ "uid": "brief" })).await;
+    oracle.subject_client().wait_success(answer).await;
+    oracle.cluster().nodes[LOST].restart().await;
+    wait_until_filled(&oracle.cluster().nodes[LOST]).await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "load", 1, 2).await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_to_a_node_is_found_and_undone() {
+    let (mut oracle, corpus) = loaded().await;
+    let admin = oracle.cluster().admin();
+    let verify = async |repair: bool| -> Value {
+        admin.post("/_miroir/verify", &json!({ "index": "load", "repair": repair })).await.ok()
+    };
+    let clean = verify(false).await;
+    assert_eq!(
+        (&clean["documents"]["differing"], &clean["documents"]["documents"]),
+        (&json!(0), &json!(DOCUMENTS))
+    );
+
+    let node = oracle.cluster().nodes[LOST].client().clone();
+    let held = node.get("/indexes/load/documents?limit=2").await.ok()["results"].clone();
+    let shard = held[0]["_miroir_shard"].clone();
+    let foreign = json!({ "id": "foreign", "title": "not through Miroir", "_miroir_shard": shard, "_vectors": { "manual": null } });
+    let mut changed = held[0].clone();
+    changed["title"] = json!("changed behind Miroir's back");
+    for answer in [
+        node.post("/indexes/load/documents", &json!([changed, foreign])).await,
+        node.delete(&format!("/indexes/load/documents/{}", held[1]["id"].as_str().unwrap_or_default())).await,
+        node.patch("/indexes/load/settings", &json!({ "stopWords": ["the"] })).await,
+    ] {
+        node.wait_success(answer).await;
+    }
+    let found = verify(false).await;
+    assert_eq!(found["documents"]["differing"], 3, "{found}");
+    assert_eq!(found["settings"].as_object().map(serde_json::Map::len), Some(1), "{found}");
+    verify(true).await;
+    let mended = verify(false).await;
+    assert_eq!((&mended["documents"]["differing"], &mended["settings"]), (&json!(0), &json!({})), "{mended}");
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, 2).await;
+    assert_same(&oracle, &corpus, "after the drift was mended").await;
+}
+
+/// The shards of the only copy are unavailable, and say so, until the operator accepts the loss.
+#[tokio::test]
+async fn the_only_copy_is_given_up_by_the_operator_alone() {
+    let shape = Shape { nodes: 2, replication_factor: 1, replica_groups: 1, shards: 4 };
+    let mut cluster = Cluster::start(shape).await;
+    let client = cluster.client().clone();
+    let documents: Vec<Value> = (0..100).map(|id| json!({ "id": id, "title": "film" })).collect();
+    let answer = client.post("/indexes/films/documents", &json!(documents)).await;
+    client.wait_success(answer).await;
+    let whole = client.post("/indexes/films/search", &json!({ "limit": 1_000 })).await;
+    assert_eq!(whole.header("x-miroir-degraded"), None);
+
+    cluster.nodes[LOST].kill();
+    cluster.nodes[LOST].restart_empty().await;
+    let (admin, started) = (cluster.admin(), Instant::now());
+    loop {
+        let topology = admin.get("/_miroir/topology").await.ok();
+        let said = topology["nodes"][LOST]["lastError"].as_str().unwrap_or_default().to_owned();
+        if said.contains("only copy") {
+            assert!(said.contains("miroir replica promote"), "{said}");
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "the empty disk is not noticed: {topology}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let partial = client.post("/indexes/films/search", &json!({ "limit": 1_000 })).await;
+    assert!(partial.header("x-miroir-degraded").is_some_and(|said| said.starts_with("shards=")));
+    let kept = partial.ok()["hits"].as_array().map_or(0, Vec::len);
+    assert!((1..100).contains(&kept), "{kept} documents are left");
+    assert!(replicas_behind(&admin).await.is_empty(), "the last replica never becomes stale by itself");
+
+    let ask = json!({ "node": format!("meili-{LOST}") });
+    let planned = admin.post("/_miroir/replicas/promote", &ask).await.ok();
+    assert_eq!(planned["promoted"], false);
+    let shards: Vec<u64> =
+        planned["shards"].as_array().unwrap().iter().filter_map(|shard| shard["shard"].as_u64()).collect();
+    let lost = (0..100).filter(|id| shards.contains(&u64::from(shard_of(&id.to_string(), 4).0))).count();
+    assert_eq!(lost + kept, 100, "the shards that were lost are those that are told");
+    let confirmed = json!({ "node": format!("meili-{LOST}"), "confirm": true });
+    admin.post("/_miroir/replicas/promote", &confirmed).await.ok();
+    wait_until_whole(&cluster).await;
+    let answer = client.post("/indexes/films/documents", &json!(documents)).await;
+    client.wait_success(answer).await;
+    let whole = client.post("/indexes/films/search", &json!({ "limit": 1_000 })).await;
+    assert_eq!(whole.header("x-miroir-degraded"), None);
+    assert_eq!(whole.ok()["hits"].as_array().map(Vec::len), Some(100));
+}
