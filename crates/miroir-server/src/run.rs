@@ -50,7 +50,16 @@ pub struct Server {
 impl Server {
     /// Opens the store, takes up what an earlier life left, and starts to listen.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, ServeError> {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.store_path)?);
+        let store = Arc::new(SqliteStore::open(&config.store_path)?);
+        Self::start_on(store, config, stop).await
+    }
+
+    /// As [`Server::start`], on a store that is open already.
+    pub async fn start_on(
+        store: Arc<dyn Store>,
+        config: Config,
+        stop: CancellationToken,
+    ) -> Result<Self, ServeError> {
         let nodes =
             config.nodes.iter().map(|node| (node.id.as_str(), node.replica_group, node.address.as_str()));
         let fleet = Fleet::new(nodes, config.node_master_key.as_ref().map(|key| key.reveal()))?;

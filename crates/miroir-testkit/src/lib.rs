@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod compare;
 pub mod copies;
 pub mod corpus;
+pub mod figures;
 pub mod oracle;
 pub mod process;
 pub mod profile;

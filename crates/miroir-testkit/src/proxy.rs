@@ -1,8 +1,8 @@
 //! A TCP proxy in front of a server that misbehaves on demand: slow, cut, deaf, or gone.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,12 +29,28 @@ pub enum Fault {
     Request(&'static [u8]),
 }
 
+/// How many requests came, by method and path. Without what follows a `?`, of which there is no end.
+#[derive(Debug, Default)]
+struct Requests(Mutex<BTreeMap<String, u64>>);
+
+impl Requests {
+    /// Counts a piece that begins a request. A client that waits for each answer before it sends its next request
+    /// begins it with a piece of its own.
+    fn note(&self, piece: &[u8]) {
+        let Some(line) = piece.split(|byte| *byte == b'\r').next() else { return };
+        let Some(target) = line.strip_suffix(b" HTTP/1.1") else { return };
+        let target = String::from_utf8_lossy(target.split(|byte| *byte == b'?').next().unwrap_or_default());
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(target.into_owned()).or_default() += 1;
+    }
+}
+
 /// A running proxy; it ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     fault: Arc<watch::Sender<Fault>>,
-    requests: Arc<AtomicU64>,
+    requests: Arc<Requests>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -45,11 +61,11 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound listener has an address");
         let fault = Arc::new(watch::Sender::new(Fault::None));
         let (upstream, faults) = (upstream.to_owned(), Arc::clone(&fault));
-        let requests = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&requests);
+        let requests = Arc::new(Requests::default());
+        let counted = Arc::clone(&requests);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, upstream.clone(), faults.subscribe(), Arc::clone(&count)));
+                tokio::spawn(serve(client, upstream.clone(), faults.subscribe(), Arc::clone(&counted)));
             }
         });
         Self { address, fault, requests, accepting }
@@ -60,14 +76,15 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Pieces of requests that came so far. A small request is one piece.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
     /// Changes how bytes are treated from now on.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
+    }
+
+    /// How many requests have come so far whose method and path begin like this, such as `POST /indexes/`.
+    pub fn requests(&self, beginning: &str) -> u64 {
+        let counts = self.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().filter(|(target, _)| target.starts_with(beginning)).map(|(_, count)| count).sum()
     }
 }
 
@@ -82,13 +99,13 @@ async fn serve(
     client: TcpStream,
     upstream: String,
     mut fault: watch::Receiver<Fault>,
-    requests: Arc<AtomicU64>,
+    requests: Arc<Requests>,
 ) {
     let Ok(server) = TcpStream::connect(&upstream).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = copy(from_client, to_server, fault.clone(), Some(requests));
+    let up = copy(from_client, to_server, fault.clone(), Some(&requests));
     let down = copy(from_server, to_client, fault.clone(), None);
     tokio::select! {
         _ = async { tokio::join!(up, down) } => {}
@@ -96,20 +113,18 @@ async fn serve(
     }
 }
 
-/// Copies one direction, counting requests if it is theirs. What is swallowed is swallowed for good, as a lost
-/// packet's connection would be.
+/// Copies one direction: requests, which are counted, or answers. What is swallowed is swallowed for good, as a
+/// lost packet's connection would be.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     fault: watch::Receiver<Fault>,
-    requests: Option<Arc<AtomicU64>>,
+    requests: Option<&Requests>,
 ) {
     let answers = requests.is_none();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if let Some(requests) = &requests {
-            requests.fetch_add(1, Ordering::Relaxed);
-        }
+        requests.inspect(|requests| requests.note(&buffer[..length]));
         let now = *fault.borrow();
         if let Fault::Latency(delay) = now {
             tokio::time::sleep(delay).await;
@@ -152,6 +167,23 @@ mod tests {
         let length = read.ok()?.ok()?;
         answer.truncate(length);
         Some(answer)
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_and_bodies_are_not() {
+        let (proxy, mut client) = echo().await;
+        let pieces: [&[u8]; 3] = [
+            b"POST /indexes/shop/search HTTP/1.1\r\nhost: a\r\n\r\n{}",
+            b"{\"q\":\"POST /indexes/shop/search\"}",
+            b"GET /tasks?uids=1,2 HTTP/1.1\r\nhost: a\r\n\r\n",
+        ];
+        for piece in pieces {
+            client.write_all(piece).await.unwrap();
+            client.read_exact(&mut vec![0; piece.len()]).await.unwrap();
+        }
+        assert_eq!(proxy.requests("POST /"), 1);
+        assert_eq!(proxy.requests("GET /tasks"), 1);
+        assert_eq!(proxy.requests(""), 2);
     }
 
     #[tokio::test]

@@ -102,7 +102,7 @@ async fn a_slow_node_is_asked_less_and_others_in_its_place() {
     assert!(after > before, "nobody was asked in the place of the slow node: {before:?}, {after:?}");
 
     let count = |oracle: &mut Oracle| -> Vec<u64> {
-        oracle.cluster().proxies.iter().map(|proxy| proxy.requests()).collect()
+        oracle.cluster().proxies.iter().map(|proxy| proxy.requests("")).collect()
     };
     let before = count(&mut oracle);
     assert_faithful(&oracle, &corpus, SEED + 1, "with a node known to be slow").await;

@@ -1,7 +1,9 @@
 //! What was to be reached, and whether it was.
 
+use miroir_testkit::figures::goal::{Bound, Goal, Unit};
+use miroir_testkit::figures::statistics::{median, median_ratio};
+
 use crate::report::Report;
-use crate::statistics::{median, median_ratio};
 use crate::subject::Subject;
 use crate::writing::{AtRest, LargeBody};
 
@@ -9,48 +11,6 @@ use crate::writing::{AtRest, LargeBody};
 const LARGE_BODY_LIMIT: f64 = 300.0;
 /// Megabytes Miroir may hold at rest.
 const AT_REST_LIMIT: f64 = 40.0;
-
-/// One goal.
-pub struct Goal {
-    /// What is compared.
-    pub what: String,
-    /// What to.
-    pub bound: Bound,
-    /// What was measured; not a number when it could not be.
-    pub measured: f64,
-    /// `×` or ` MB`.
-    pub unit: &'static str,
-}
-
-/// A limit.
-#[derive(Debug, Clone, Copy)]
-pub enum Bound {
-    /// Not more.
-    AtMost(f64),
-    /// Not less.
-    AtLeast(f64),
-    /// Less.
-    Below(f64),
-}
-
-impl Goal {
-    /// Whether it was reached. What could not be measured was not.
-    pub fn reached(&self) -> bool {
-        match self.bound {
-            Bound::AtMost(limit) => self.measured <= limit,
-            Bound::AtLeast(limit) => self.measured >= limit,
-            Bound::Below(limit) => self.measured < limit,
-        }
-    }
-
-    fn ratio(what: impl Into<String>, bound: Bound, measured: f64) -> Self {
-        Self { what: what.into(), bound, measured, unit: " ×" }
-    }
-
-    fn megabytes(what: impl Into<String>, bound: Bound, measured: f64) -> Self {
-        Self { what: what.into(), bound, measured, unit: " MB" }
-    }
-}
 
 /// All goals, with what was measured.
 pub fn goals(report: &Report) -> Vec<Goal> {
@@ -63,44 +23,44 @@ pub fn goals(report: &Report) -> Vec<Goal> {
     let ingest = |subject| median(report.ingested(subject).seconds.iter().copied());
     let most_at_rest = |read: fn(&AtRest) -> f64| report.at_rest.iter().map(read).fold(f64::NAN, f64::max);
     let mut goals = vec![
-        Goal::ratio(
+        ratio(
             "p50, 1 node, to one Meilisearch",
             Bound::AtMost(1.10),
             latency(Subject::OneNode, Subject::Direct),
         ),
-        Goal::ratio(
+        ratio(
             "p50, 3 nodes RF 1, to one Meilisearch",
             Bound::AtMost(1.5),
             latency(Subject::ThreeNodes, Subject::Direct),
         ),
-        Goal::ratio(
+        ratio(
             "throughput, 3 nodes RF 1, to the floor of 3 raw searches",
             Bound::AtLeast(0.90),
             throughput(Subject::ThreeNodes, Subject::FloorThree),
         ),
-        Goal::ratio(
+        ratio(
             "p50, 3 nodes RF 3, to one Meilisearch",
             Bound::AtMost(1.10),
             latency(Subject::ThreeCopies, Subject::Direct),
         ),
-        Goal::ratio(
+        ratio(
             "throughput, 3 nodes RF 3, to one Meilisearch",
             Bound::AtLeast(0.90),
             throughput(Subject::ThreeCopies, Subject::Direct),
         ),
-        Goal::ratio(
+        ratio(
             "ingest time, 3 nodes RF 1, to one Meilisearch",
             Bound::AtMost(1.0),
             ingest(Subject::ThreeNodes) / ingest(Subject::Direct),
         ),
     ];
     goals.extend(report.large_bodies.iter().map(large_body));
-    goals.push(Goal::megabytes(
+    goals.push(megabytes(
         "Miroir's memory at rest, after its start",
         Bound::Below(AT_REST_LIMIT),
         most_at_rest(|memory| memory.started),
     ));
-    goals.push(Goal::megabytes(
+    goals.push(megabytes(
         "Miroir's memory at rest, after ingest",
         Bound::Below(AT_REST_LIMIT),
         most_at_rest(|memory| memory.ingested),
@@ -113,5 +73,13 @@ fn large_body(body: &LargeBody) -> Goal {
         format!("Miroir's peak memory, body of {} MB, {}", body.size.0 / 1_000_000, body.subject.nodes());
     // A body that was not taken proves nothing about memory.
     let measured = if body.outcome.is_ok() { body.peak } else { f64::NAN };
-    Goal::megabytes(what, Bound::AtMost(LARGE_BODY_LIMIT), measured)
+    megabytes(what, Bound::AtMost(LARGE_BODY_LIMIT), measured)
+}
+
+fn ratio(what: impl Into<String>, bound: Bound, measured: f64) -> Goal {
+    Goal::new(what, bound, measured, Unit::Times)
+}
+
+fn megabytes(what: impl Into<String>, bound: Bound, measured: f64) -> Goal {
+    Goal::new(what, bound, measured, Unit::Megabytes)
 }

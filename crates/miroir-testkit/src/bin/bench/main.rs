@@ -7,38 +7,32 @@
 // A measurement that cannot go on stops with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod connection;
 mod criterion_results;
 mod goals;
-mod machine;
 mod options;
+mod parts;
 mod process_stat;
 mod report;
 mod searching;
-mod statistics;
 mod subject;
-mod workload;
 mod writing;
 
-use std::path::Path;
 use std::time::Duration;
+
+use miroir_testkit::figures::workload::{INDEX, Workload};
+use miroir_testkit::figures::{machine, page};
 
 use crate::options::Options;
 use crate::report::Report;
 use crate::subject::{Servers, Subject};
-use crate::workload::{INDEX, Workload};
 use crate::writing::AtRest;
-
-/// Between these lines of the page the measurement is written; the rest of the page is kept.
-const BEGIN: &str = "<!-- measured: begin -->";
-const END: &str = "<!-- measured: end -->";
 
 #[tokio::main]
 async fn main() {
     let options = Options::from_arguments();
     let machine = machine::description();
     println!("{machine}\nseed {}", options.seed);
-    let workload = Workload::generate(&options);
+    let workload = Workload::generate(options.seed, options.documents, options.batch, options.searches);
     let servers = Servers::start().await;
 
     let started = writing::at_rest(&servers).await;
@@ -63,10 +57,10 @@ async fn main() {
     let pure = options.criterion.as_deref().map(criterion_results::read).unwrap_or_default();
     let report = Report { contestants, ingests, at_rest: at_rest.collect(), large_bodies, pure };
     let versions = versions(&servers).await;
-    let page = format!("{}{}", heading(&options, &machine, &versions), report.tables(&workload, &options));
-    println!("\n{page}");
+    let tables = format!("{}{}", heading(&options, &machine, &versions), report.tables(&workload, &options));
+    println!("\n{tables}");
     if let Some(output) = &options.output {
-        write_page(output, &page);
+        page::write(output, &tables);
     }
     if options.hold_seconds > 0 {
         hold(&servers, &options).await;
@@ -103,15 +97,6 @@ fn heading(options: &Options, machine: &str, versions: &str) -> String {
         options.clients,
         options.load,
     )
-}
-
-fn write_page(path: &Path, tables: &str) {
-    let shown = path.display();
-    let page = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {shown}: {error}"));
-    let (before, rest) = page.split_once(BEGIN).unwrap_or_else(|| panic!("{shown} has no line {BEGIN}"));
-    let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{shown} has no line {END}"));
-    std::fs::write(path, format!("{before}{BEGIN}\n{tables}{END}{after}"))
-        .unwrap_or_else(|error| panic!("cannot write {shown}: {error}"));
 }
 
 /// Leaves the servers running, to be looked at with a profiler.

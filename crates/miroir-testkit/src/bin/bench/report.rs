@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use miroir_testkit::figures::goal;
+use miroir_testkit::figures::statistics::{median, median_ratio};
+use miroir_testkit::figures::workload::Workload;
+
 use crate::criterion_results::PureResult;
-use crate::goals::{Bound, goals};
+use crate::goals::goals;
 use crate::options::Options;
 use crate::searching::Contestant;
-use crate::statistics::{median, median_ratio};
 use crate::subject::Subject;
-use crate::workload::Workload;
 use crate::writing::{AtRest, Ingest, LargeBody};
 
 /// Everything that was measured.
@@ -44,36 +46,13 @@ impl Report {
 
     /// All tables.
     pub fn tables(&self, workload: &Workload, options: &Options) -> String {
-        let mut page = String::new();
-        self.goal_table(&mut page);
+        let mut page = goal::table(&goals(self));
         self.search_table(&mut page);
         self.kind_table(&mut page, workload);
         self.ingest_table(&mut page, options);
         self.large_body_table(&mut page);
         self.pure_table(&mut page);
         page
-    }
-
-    fn goal_table(&self, page: &mut String) {
-        line(page, "### Goals\n\n| what | goal | measured | |\n|---|---:|---:|---|");
-        for goal in goals(self) {
-            let decimals = if goal.unit == " MB" { 0 } else { 2 };
-            let (relation, limit) = match goal.bound {
-                Bound::AtMost(limit) => ("≤", limit),
-                Bound::AtLeast(limit) => ("≥", limit),
-                Bound::Below(limit) => ("<", limit),
-            };
-            let verdict = if goal.reached() { "reached" } else { "**missed**" };
-            line(
-                page,
-                &format!(
-                    "| {} | {relation} {limit:.decimals$}{unit} | {measured:.decimals$}{unit} | {verdict} |",
-                    goal.what,
-                    unit = goal.unit,
-                    measured = goal.measured,
-                ),
-            );
-        }
     }
 
     fn search_table(&self, page: &mut String) {

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use miroir_testkit::corpus::Dice;
+use miroir_testkit::figures::connection::{Line, Part};
+use miroir_testkit::figures::statistics::{percentile, sorted};
+use miroir_testkit::figures::workload::Workload;
 use serde_json::Value;
 
-use crate::connection::{Line, Part};
 use crate::options::Options;
+use crate::parts::parts;
 use crate::process_stat::{cpu_time, forget_peak, memory_peak};
-use crate::statistics::{percentile, sorted};
 use crate::subject::{Servers, Subject};
-use crate::workload::Workload;
 
 /// One subject under measurement, and what was found.
 pub struct Contestant {
@@ -66,7 +67,7 @@ impl Contestant {
 pub fn contestants(servers: &Servers, workload: &Workload) -> Vec<Contestant> {
     let contestant = |subject| Contestant {
         subject,
-        parts: workload.parts(subject, &servers.route(subject)),
+        parts: parts(workload, subject, &servers.route(subject)),
         miroir: servers.miroir(subject),
         line: Line::default(),
         latencies: Vec::new(),
@@ -84,7 +85,7 @@ pub fn warm_up(contestants: &mut [Contestant], workload: &Workload) {
     for number in 0..workload.searches.len() {
         let mut expected = None;
         for contestant in contestants.iter_mut() {
-            contestant.line.exchange(&contestant.parts[number]);
+            search(&mut contestant.line, &contestant.parts[number]);
             let mut answer: Value =
                 serde_json::from_slice(contestant.line.first_body()).expect("an answer is JSON");
             let hits = answer["hits"].take();
@@ -109,7 +110,7 @@ pub fn measure_latency(contestants: &mut [Contestant], workload: &Workload, opti
             for position in &order {
                 let contestant = &mut contestants[*position];
                 let begun = Instant::now();
-                contestant.line.exchange(&contestant.parts[number]);
+                search(&mut contestant.line, &contestant.parts[number]);
                 contestant.latencies[round].push(1_000.0 * begun.elapsed().as_secs_f64());
             }
         }
@@ -141,7 +142,7 @@ fn closed_loop(searches: &[Vec<Part>], options: &Options) -> f64 {
     let client = |number: usize| {
         let mut line = Line::default();
         // Connections are opened before the clock starts.
-        line.exchange(&searches[number % searches.len()]);
+        search(&mut line, &searches[number % searches.len()]);
         ready.wait();
         let begun = Instant::now();
         loop {
@@ -149,7 +150,7 @@ fn closed_loop(searches: &[Vec<Part>], options: &Options) -> f64 {
             if number >= options.load {
                 return begun;
             }
-            line.exchange(&searches[number % searches.len()]);
+            search(&mut line, &searches[number % searches.len()]);
         }
     };
     let first = std::thread::scope(|scope| {
@@ -158,4 +159,9 @@ fn closed_loop(searches: &[Vec<Part>], options: &Options) -> f64 {
         clients.into_iter().map(|client| client.join().expect("a client ends well")).min()
     });
     first.map_or(f64::NAN, |begun| begun.elapsed().as_secs_f64())
+}
+
+/// One search; one that is not answered well ends the measurement.
+fn search(line: &mut Line, parts: &[Part]) {
+    line.exchange(parts).unwrap_or_else(|error| panic!("{error}"));
 }

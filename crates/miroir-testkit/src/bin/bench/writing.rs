@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use miroir_testkit::client::{Answer, Client};
+use miroir_testkit::figures::workload::{INDEX, Workload};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::options::Options;
 use crate::process_stat::{forget_peak, memory_now, memory_peak};
 use crate::subject::{Servers, Subject};
-use crate::workload::{INDEX, Workload};
 
 /// Longest wait for one task.
 const TASK_LIMIT: Duration = Duration::from_secs(1_200);

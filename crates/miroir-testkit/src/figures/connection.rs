@@ -39,26 +39,25 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address)
-            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+    fn open(address: &str) -> Result<Self, String> {
+        let stream =
+            TcpStream::connect(address).map_err(|error| format!("cannot connect to {address}: {error}"))?;
         stream.set_nodelay(true).expect("a connected socket takes TCP_NODELAY");
         stream.set_read_timeout(Some(ANSWER_LIMIT)).expect("a connected socket takes a limit");
-        Self { address: address.to_owned(), stream, answer: Vec::new(), body_start: 0 }
+        Ok(Self { address: address.to_owned(), stream, answer: Vec::new(), body_start: 0 })
     }
 
-    fn send(&mut self, request: &[u8]) {
-        self.stream
-            .write_all(request)
-            .unwrap_or_else(|error| panic!("cannot send to {}: {error}", self.address));
+    fn send(&mut self, request: &[u8]) -> Result<(), String> {
+        let sent = self.stream.write_all(request);
+        sent.map_err(|error| format!("cannot send to {}: {error}", self.address))
     }
 
-    /// Reads one whole answer; anything but a 200 ends the measurement, since errors are fast and prove nothing.
-    fn receive(&mut self) {
+    /// Reads one whole answer; anything but a success is an error, since errors are fast and prove nothing.
+    fn receive(&mut self) -> Result<(), String> {
         self.answer.clear();
         let head_end = loop {
             let searched = self.answer.len().saturating_sub(3);
-            self.read_some();
+            self.read_some()?;
             if let Some(found) = self.answer[searched..].windows(4).position(|four| four == b"\r\n\r\n") {
                 break searched + found + 4;
             }
@@ -67,26 +66,28 @@ impl Connection {
         let length = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok())
-            .unwrap_or_else(|| panic!("{} answered without a content-length: {head}", self.address));
+            .ok_or_else(|| format!("{} answered without a content-length: {head}", self.address))?;
         while self.answer.len() < head_end + length {
-            self.read_some();
+            self.read_some()?;
         }
         self.body_start = head_end;
-        if !head.starts_with("http/1.1 200") {
-            panic!("{} answered {head}{}", self.address, String::from_utf8_lossy(self.body()));
+        if !head.starts_with("http/1.1 20") {
+            return Err(format!("{} answered {head}{}", self.address, String::from_utf8_lossy(self.body())));
         }
+        Ok(())
     }
 
-    fn read_some(&mut self) {
+    fn read_some(&mut self) -> Result<(), String> {
         const STEP: usize = 64 * 1024;
         let filled = self.answer.len();
         self.answer.resize(filled + STEP, 0);
-        let read = self
-            .stream
-            .read(&mut self.answer[filled..])
-            .unwrap_or_else(|error| panic!("{} gave no answer: {error}", self.address));
-        assert!(read > 0, "{} closed the connection", self.address);
+        let read = self.stream.read(&mut self.answer[filled..]);
+        let read = read.map_err(|error| format!("{} gave no answer: {error}", self.address))?;
+        if read == 0 {
+            return Err(format!("{} closed the connection", self.address));
+        }
         self.answer.truncate(filled + read);
+        Ok(())
     }
 
     fn body(&self) -> &[u8] {
@@ -94,33 +95,49 @@ impl Connection {
     }
 }
 
-/// The connections of one client that has one search in flight at a time.
+/// The connections of one client that has one request in flight at a time.
 #[derive(Debug, Default)]
 pub struct Line {
     connections: Vec<Connection>,
 }
 
 impl Line {
-    /// Sends all parts, then waits for all answers.
-    pub fn exchange(&mut self, parts: &[Part]) {
+    /// Sends all parts, then waits for all answers. After an error it begins with new connections.
+    pub fn exchange(&mut self, parts: &[Part]) -> Result<(), String> {
+        let outcome = self.try_exchange(parts);
+        if outcome.is_err() {
+            self.connections.clear();
+        }
+        outcome
+    }
+
+    fn try_exchange(&mut self, parts: &[Part]) -> Result<(), String> {
         for (place, part) in parts.iter().enumerate() {
             // A connection already used by an earlier part has an answer to come.
             let free = (place..self.connections.len())
                 .find(|candidate| self.connections[*candidate].address == part.address);
-            let free = free.unwrap_or_else(|| {
-                self.connections.push(Connection::open(&part.address));
-                self.connections.len() - 1
-            });
+            let free = match free {
+                Some(free) => free,
+                None => {
+                    self.connections.push(Connection::open(&part.address)?);
+                    self.connections.len() - 1
+                }
+            };
             self.connections.swap(place, free);
-            self.connections[place].send(&part.bytes);
+            self.connections[place].send(&part.bytes)?;
         }
-        for connection in &mut self.connections[..parts.len()] {
-            connection.receive();
-        }
+        self.connections[..parts.len()].iter_mut().try_for_each(Connection::receive)
     }
 
     /// The body of the first part's answer.
     pub fn first_body(&self) -> &[u8] {
         self.connections.first().map_or(&[], Connection::body)
+    }
+
+    /// Whether the first part's answer has a header of that name, written in lower case.
+    pub fn first_has_header(&self, name: &str) -> bool {
+        let Some(connection) = self.connections.first() else { return false };
+        let head = String::from_utf8_lossy(&connection.answer[..connection.body_start]).to_ascii_lowercase();
+        head.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))
     }
 }

@@ -1,14 +1,10 @@
 //! The documents and the searches, made from a seed, the same for everybody.
 
-use miroir_core::search::{Depth, SearchPlan, SearchSettings};
-use miroir_testkit::corpus::{Corpus, catalogue};
-use miroir_testkit::profile::Profile;
-use miroir_testkit::request::{Generator, Kind, SearchRequest};
 use serde_json::{Value, json};
 
-use crate::connection::Part;
-use crate::options::Options;
-use crate::subject::{Route, Subject};
+use crate::corpus::{Corpus, catalogue};
+use crate::profile::Profile;
+use crate::request::{Generator, Kind, SearchRequest};
 
 /// The index everything happens in.
 pub const INDEX: &str = "catalogue";
@@ -29,6 +25,7 @@ const MIX: [Kind; 11] = [
 ];
 
 /// Everything the servers are given.
+#[derive(Debug)]
 pub struct Workload {
     /// The index's settings.
     pub settings: Value,
@@ -36,13 +33,14 @@ pub struct Workload {
     pub batches: Vec<Vec<u8>>,
     /// The searches.
     pub searches: Vec<SearchRequest>,
-    corpus: Corpus,
+    /// The documents themselves.
+    pub corpus: Corpus,
 }
 
 impl Workload {
-    /// The workload of a seed.
-    pub fn generate(options: &Options) -> Self {
-        let mut corpus = catalogue(options.seed, options.documents);
+    /// The workload of a seed: so many documents in bodies of `batch`, and so many searches.
+    pub fn generate(seed: u64, documents: usize, batch: usize, searches: usize) -> Self {
+        let mut corpus = catalogue(seed, documents);
         // Few indexes have vectors, and those of the corpus are there to be right about, not to be fast with.
         corpus.vector_dimensions = 0;
         for document in &mut corpus.documents {
@@ -52,10 +50,10 @@ impl Workload {
         settings.as_object_mut().map(|fields| fields.shift_remove("searchCutoffMs"));
         let batches = corpus
             .documents
-            .chunks(options.batch)
+            .chunks(batch)
             .map(|batch| serde_json::to_vec(batch).expect("documents are JSON"))
             .collect();
-        let searches = searches(&corpus, options);
+        let searches = generate_searches(&corpus, seed, searches);
         Self { settings, batches, searches, corpus }
     }
 
@@ -75,38 +73,12 @@ impl Workload {
         }
         unreachable!("a corpus is not empty")
     }
-
-    /// The searches as a subject is sent them: one part, or for the floor as many as Miroir would send to its nodes.
-    pub fn parts(&self, subject: Subject, route: &Route) -> Vec<Vec<Part>> {
-        let path = format!("/indexes/{INDEX}/search");
-        let settings = SearchSettings::from_settings(&self.settings);
-        let of_search = |search: &SearchRequest| {
-            let body = serde_json::to_vec(&search.body).expect("a search is JSON");
-            let bodies = match subject {
-                Subject::FloorOne => vec![plan(&body, &settings).body_alone(None)],
-                Subject::FloorThree => {
-                    plan(&body, &settings).bodies(None, Depth::Likely { share: 1.0 / 3.0 })
-                }
-                _ => vec![body],
-            };
-            let calls =
-                route.addresses.iter().flat_map(|address| bodies.iter().map(move |body| (address, body)));
-            calls.map(|(address, body)| Part::post(address, &path, route.key, body)).collect()
-        };
-        self.searches.iter().map(of_search).collect()
-    }
 }
 
-fn searches(corpus: &Corpus, options: &Options) -> Vec<SearchRequest> {
-    let mut generator = Generator::new(corpus, options.seed);
+fn generate_searches(corpus: &Corpus, seed: u64, count: usize) -> Vec<SearchRequest> {
+    let mut generator = Generator::new(corpus, seed);
     std::iter::repeat_with(|| generator.next_request())
         .filter(|request| MIX.contains(&request.kind))
-        .take(options.searches)
+        .take(count)
         .collect()
-}
-
-fn plan(body: &[u8], settings: &SearchSettings) -> SearchPlan {
-    SearchPlan::new(body, settings).unwrap_or_else(|_| {
-        panic!("Miroir would refuse a generated search: {}", String::from_utf8_lossy(body))
-    })
 }
