@@ -11,6 +11,8 @@ use crate::corpus::{Dice, Vocabulary};
 /// Ids from here on belong to documents that are never changed.
 pub const FIRST_SEALED: u64 = 500_000;
 /// Ids of a client in one lot.
+/// Words that may become stop words; no synonyms are made of them.
+const STOP_WORDS: [&str; 4] = ["the", "of", "from", "and"];
 const LOT: u64 = 12;
 /// Most documents in one write.
 const BATCH: usize = 30;
@@ -219,9 +221,16 @@ impl Writes {
     }
 
     fn settings(&mut self) -> Value {
-        let word = |writes: &mut Self| writes.vocabulary.word(&mut writes.dice).to_owned();
+        // Meilisearch drops a synonym of a stop word, and does not pick it up again when the word is one no longer:
+        // what it does then depends on the order of the changes, which the settings do not tell.
+        let word = |writes: &mut Self| loop {
+            let word = writes.vocabulary.word(&mut writes.dice);
+            if !STOP_WORDS.contains(&word) {
+                return word.to_owned();
+            }
+        };
         match self.dice.below(6) {
-            0 => json!({ "stopWords": ["the", word(self)] }),
+            0 => json!({ "stopWords": ["the", STOP_WORDS[self.dice.below(STOP_WORDS.len())]] }),
             1 => json!({ "synonyms": { word(self): [word(self)], word(self): [word(self)] } }),
             2 => json!({ "typoTolerance": {
                 "minWordSizeForTypos": { "oneTypo": 4 + self.dice.below(3), "twoTypos": 8 + self.dice.below(3) },
