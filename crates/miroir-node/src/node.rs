@@ -224,12 +224,6 @@ impl Node {
         NodeError::Unintelligible { node: self.id.clone(), reason }
     }
 
-    /// Takes the node out of service until it has proved that it is well.
-    pub fn mark_down(&self, error: &NodeError) {
-        self.health.set_error(&error.to_string());
-        self.health.note(HealthEvent::Refused);
-    }
-
     /// Takes the node out of service because it is not what it was, until it has been checked.
     pub fn disown(&self, reason: &str) {
         self.health.set_error(reason);

@@ -82,7 +82,7 @@ async fn a_call_in_flight_ends_when_its_node_goes_down() {
     let mut waiting = Box::pin(node.send(&call));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(node.in_flight(), 1);
-    node.mark_down(&node.unintelligible("nonsense".to_owned()));
+    node.disown("nonsense");
     assert!(
         matches!(waiting.await, Err(NodeError::Unreachable { reason, .. }) if reason.contains("nonsense"))
     );

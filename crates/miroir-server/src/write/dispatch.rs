@@ -202,11 +202,6 @@ async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node:
                 tracing::debug!(%error, "sending a write again");
                 tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
             }
-            Err(error @ NodeError::TimedOut { .. }) => {
-                // The writes that follow must not wait for it as long.
-                node.mark_down(&error);
-                return Err(error);
-            }
             outcome => return outcome,
         }
     }

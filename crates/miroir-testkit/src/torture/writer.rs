@@ -1,7 +1,10 @@
 //! A client that writes: one write after the other, each sent until it is acknowledged, its task watched to the end.
 //!
 //! An answer that leaves open whether the write was done is followed by the same write again. Nothing else is sent
-//! to those documents before, so done once or twice comes to the same.
+//! to those documents before, so done once or twice comes to the same. So is a write whose task failed because of a node
+//! (its disk was full, say) that held the only active copy of some shard: other shards may have done their part. What
+//! later writes of the same client did meanwhile does not matter: whatever of it the write touches is as the write says
+//! once it is done, and the rest it never touched. Until then nothing is asked of its documents.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use crate::corpus::Dice;
 const LIMIT: Duration = Duration::from_secs(300);
 /// Writes of one client that are acknowledged and not over.
 const MOST_OPEN: usize = 8;
+/// Why a task fails that was right.
+const FAILURES_OF_NODES: [&str; 3] = ["internal", "no_space_left_on_device", "miroir_node_lost_task"];
 const PAUSE_BEFORE_AGAIN: Duration = Duration::from_millis(100);
 
 /// One writing client.
@@ -118,14 +123,20 @@ impl Writer {
             match task_end(stage, *task).await {
                 Some(end) => {
                     let succeeded = end["status"] == "succeeded";
-                    stage.model().end(write, *task, succeeded);
                     stage.report.note(format_args!("{} task {task} {}", self.name, end["status"]));
+                    let reason = end["error"]["code"].as_str().unwrap_or("without a reason");
                     if !succeeded {
-                        let reason = end["error"]["code"].as_str().unwrap_or("without a reason");
                         stage.report.count("tasks failed", format!("{}: {reason}", write.kind()));
                         stage.report.note(format_args!("{} {}", self.name, end["error"]));
                     }
-                    self.open.pop_front();
+                    if !succeeded && FAILURES_OF_NODES.contains(&reason) {
+                        let Some((write, _)) = self.open.pop_front() else { return };
+                        let Some(task) = self.send(stage, &write).await else { return };
+                        self.open.push_back((write, task));
+                    } else {
+                        stage.model().end(write, *task, succeeded);
+                        self.open.pop_front();
+                    }
                 }
                 None if self.open.len() <= most => return,
                 None if started.elapsed() > LIMIT || stage.is_broken() => {
