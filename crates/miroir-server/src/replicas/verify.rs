@@ -93,6 +93,7 @@ impl Cluster {
         if suspicious.is_empty() && !has_strays {
             return Ok(verification);
         }
+        drain(self, &index.uid).await?;
         let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
         drain(self, &index.uid).await?;
         let Some(view) = index.view() else { return Ok(verification) };

@@ -156,6 +156,7 @@ impl Repair<'_> {
                 break;
             }
         }
+        drain(self.cluster, &self.index.uid).await?;
         let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
         self.report.doing(format!(
             "index `{}` on node `{}`: last difference",
@@ -337,15 +338,20 @@ async fn note_disorder(cluster: &Cluster, index: &Index, target: &Node) -> Resul
     Ok(())
 }
 
-/// Waits until every accepted write of the index has been applied.
+/// Waits until every write of the index that has been accepted by now has been applied. Whoever goes on to hold the
+/// queue for the last of them calls it before as well: a task may have to wait for a node that is away.
 pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
     let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
+    let mut newest = None;
     loop {
         let finished = cluster.task_finished.notified();
         tokio::pin!(finished);
         finished.as_mut().enable();
         let unfinished = cluster.store.unfinished().await?;
-        if !unfinished.iter().any(|task| task.index_uid.as_deref() == Some(uid)) {
+        let mut open =
+            unfinished.iter().filter(|task| task.index_uid.as_deref() == Some(uid)).map(|task| task.uid);
+        let newest = *newest.get_or_insert_with(|| open.clone().max());
+        if newest.is_none_or(|newest| !open.any(|task| task <= newest)) {
             return Ok(());
         }
         if tokio::time::timeout_at(deadline, finished).await.is_err() {

@@ -119,6 +119,7 @@ impl Cluster {
             return Ok(BTreeMap::new());
         }
         // A change may have been on its way.
+        drain(self, &index.uid).await?;
         let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
         drain(self, &index.uid).await?;
         let Some(view) = index.view() else { return Ok(BTreeMap::new()) };
