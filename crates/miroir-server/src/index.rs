@@ -68,6 +68,11 @@ impl Index {
         }
     }
 
+    /// Whether an interrupted write has the queue.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.borrow().is_some()
+    }
+
     /// Makes those who wait for the queue give up, and those who come later. To be called by whoever holds it.
     pub(crate) fn interrupt(&self, write: String) {
         self.interrupted.send_replace(Some(write));

@@ -70,6 +70,9 @@ pub trait Store: Send + Sync + 'static {
     /// task of each node is kept under [`newest_task_key`], which never goes back by this.
     async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError>;
 
+    /// Keeps of each node the newest of these tasks and of those kept before, under [`newest_task_key`].
+    async fn note_newest_tasks(&self, tasks: Vec<NodeTask>) -> Result<(), StoreError>;
+
     /// The intents not cleared yet with their tasks, by uid: what to send again after a crash.
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError>;
 

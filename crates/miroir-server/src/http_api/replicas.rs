@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use miroir_core::error::ApiError;
+use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::shard::ShardId;
 use miroir_node::Node;
 use serde::Deserialize;
@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::answer::{self, Failure};
 use crate::cluster::{Cluster, index_not_found};
+use crate::replicas::ensure::RepairError;
 use crate::store_error;
-use crate::write::unavailable;
 
 /// A comparison to make.
 #[derive(Deserialize)]
@@ -98,9 +98,13 @@ pub async fn verify(
         return Err(ApiError::bad_request("bad_request", message).into());
     }
     let index = cluster.handle(&request.index);
-    let not_now = |error: crate::workers::RepairError| unavailable(&error.to_string());
-    let settings = cluster.verify_settings(&index, request.repair).await.map_err(not_now)?;
-    let found = cluster.verify(&index, &shards, request.repair).await.map_err(not_now)?;
+    let verifying = Arc::clone(&cluster);
+    let (settings, found) = undisturbed(&cluster, async move {
+        let settings = verifying.verify_settings(&index, request.repair).await.map_err(cannot_verify)?;
+        let found = verifying.verify(&index, &shards, request.repair).await.map_err(cannot_verify)?;
+        Ok((settings, found))
+    })
+    .await?;
     Ok(answer::json(StatusCode::OK, &json!({ "documents": found, "settings": settings })))
 }
 
@@ -124,10 +128,27 @@ pub async fn promote(
         return Err(index_not_found(uid).into());
     }
     let promotions = match request.confirm {
-        true => cluster.promote(node, only).await?,
+        true => {
+            let (promoting, node, only) = (Arc::clone(&cluster), Arc::clone(node), request.index.clone());
+            undisturbed(&cluster, async move { promoting.promote(&node, only.as_deref()).await }).await?
+        }
         false => cluster.promotions(node, only).await?,
     };
     Ok(answer::json(StatusCode::OK, &json!({ "promoted": request.confirm, "shards": promotions })))
+}
+
+/// Runs something to its end even if the operator hangs up in the middle of it.
+async fn undisturbed<T: Send + 'static>(
+    cluster: &Cluster,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let working = cluster.tasks.spawn_on(work, &cluster.runtime);
+    working.await.unwrap_or_else(|error| Err(ApiError::internal(format!("it was interrupted: {error}"))))
+}
+
+fn cannot_verify(error: RepairError) -> ApiError {
+    let message = format!("The replicas cannot be compared now: {error}. Try again later.");
+    ApiError::new(503, "miroir_cannot_verify", ErrorType::Internal, message)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

@@ -164,7 +164,11 @@ impl<F: Fn(Ask<'_>) -> Vec<Call> + Sync> Round<'_, F> {
         match answers {
             Ok(answers) if answers.iter().any(lost_the_index) => {
                 // Not what it was when it was checked. It need not be said by more than one search.
-                if node.health().is_up() {
+                let record = &self.index.record;
+                let now = self.cluster.handle(&record.uid).view();
+                // Or it was deleted after the search began, as it should be.
+                let is_there = now.is_some_and(|now| now.record.created_at == record.created_at);
+                if is_there && node.health().is_up() {
                     node.disown(&format!("it does not have index `{}`", self.index.record.uid));
                 }
                 None

@@ -3,7 +3,7 @@
 //! Copies are whole documents, stamps included, so a copied document is as good as one written. Only what differs
 //! is sent, in bodies of a few megabytes that the node may batch; it is waited for at the end.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use crate::write::encode;
 
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
-const DOCUMENTS_PER_PAGE: usize = 1_000;
+/// Documents read at once, before it is known how long they are, and at most.
+const FIRST_PAGE: usize = 50;
+const LONGEST_PAGE: usize = 2_000;
 const IDS_PER_DELETION: usize = 10_000;
 /// A body is sent once it is this long.
 const BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -60,38 +62,54 @@ impl Copy<'_> {
     }
 
     /// Copies documents in the order given, because a node numbers them as they come, and waits until they are
-    /// there. One that its source no longer has is left out. Returns the last task of the target that it took.
+    /// there. One that its source no longer has is left out. `go_on` is told how many were read, and may say that
+    /// this is the end of it. Returns the tasks of the target that it took.
     pub async fn copy(
         &self,
-        wanted: &[Wanted],
-        mut progress: impl FnMut(usize),
-    ) -> Result<Option<u64>, NodeError> {
-        let documents = format!("/indexes/{}/documents", encode(&self.index.record.uid));
-        let mut queued = VecDeque::new();
+        mut wanted: &[Wanted],
+        mut go_on: impl FnMut(usize) -> bool,
+    ) -> Result<Vec<u64>, NodeError> {
+        let mut tasks = Vec::new();
         let mut body: Vec<u8> = Vec::new();
-        let mut pages = wanted.chunks(DOCUMENTS_PER_PAGE).peekable();
-        while let Some(page) = pages.next() {
-            for document in self.read(page).await? {
+        let mut page_length = FIRST_PAGE;
+        while !wanted.is_empty() {
+            let (page, rest) = wanted.split_at(page_length.min(wanted.len()));
+            wanted = rest;
+            let documents = self.read(page).await?;
+            if !go_on(page.len()) {
+                break;
+            }
+            let bytes: usize = documents.iter().map(|document| document.get().len()).sum();
+            // As many as make a body, whatever their size.
+            page_length = (BODY_BYTES * page.len() / bytes.max(1)).clamp(1, LONGEST_PAGE);
+            for document in documents {
+                let document = document.get().as_bytes();
+                if body.len() + document.len() > BODY_BYTES {
+                    self.send(&mut body, &mut tasks).await?;
+                }
                 body.push(if body.is_empty() { b'[' } else { b',' });
-                body.extend_from_slice(document.get().as_bytes());
-            }
-            progress(page.len());
-            if !body.is_empty() && (body.len() >= BODY_BYTES || pages.peek().is_none()) {
-                body.push(b']');
-                let call = Call::post(documents.clone(), std::mem::take(&mut body), CALL_LIMIT);
-                queued.push_back(enqueue(self.target, &call).await?);
-            }
-            if queued.len() > MOST_QUEUED
-                && let Some(first) = queued.pop_front()
-            {
-                wait_for(self.target, first, TASK_LIMIT).await?;
+                body.extend_from_slice(document);
             }
         }
-        let last = queued.back().copied();
-        for task in queued {
-            wait_for(self.target, task, TASK_LIMIT).await?;
+        self.send(&mut body, &mut tasks).await?;
+        for task in &tasks {
+            wait_for(self.target, *task, TASK_LIMIT).await?;
         }
-        Ok(last)
+        Ok(tasks)
+    }
+
+    /// Sends what there is, if anything, and waits while the node has too much to do.
+    async fn send(&self, body: &mut Vec<u8>, tasks: &mut Vec<u64>) -> Result<(), NodeError> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        body.push(b']');
+        let path = format!("/indexes/{}/documents", encode(&self.index.record.uid));
+        tasks.push(enqueue(self.target, &Call::post(path, std::mem::take(body), CALL_LIMIT)).await?);
+        if let Some(earlier) = tasks.len().checked_sub(MOST_QUEUED).and_then(|place| tasks.get(place)) {
+            wait_for(self.target, *earlier, TASK_LIMIT).await?;
+        }
+        Ok(())
     }
 
     /// Whole documents from their sources, in the order given.
@@ -119,14 +137,14 @@ impl Copy<'_> {
         Ok(wanted.iter().filter_map(|(_, id)| found.remove(id)).collect())
     }
 
-    /// Removes documents from the target and waits until they are gone. Returns the last task that it took.
-    pub async fn remove(&self, ids: &[String]) -> Result<Option<u64>, NodeError> {
+    /// Removes documents from the target and waits until they are gone. Returns the tasks that it took.
+    pub async fn remove(&self, ids: &[String]) -> Result<Vec<u64>, NodeError> {
         let path = format!("/indexes/{}/documents/delete-batch", encode(&self.index.record.uid));
-        let mut last = None;
+        let mut tasks = Vec::new();
         for some in ids.chunks(IDS_PER_DELETION) {
             let call = Call::post(path.clone(), json!(some).to_string(), CALL_LIMIT);
-            last = Some(carry_out(self.target, &call, TASK_LIMIT).await?);
+            tasks.push(carry_out(self.target, &call, TASK_LIMIT).await?);
         }
-        Ok(last)
+        Ok(tasks)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use miroir_core::documents::{Fields, stored_id, stored_position, stored_version};
-use miroir_core::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, UPDATED_AT_FIELD, encode_position, shard_filter};
+use miroir_core::hidden::{INSERTED_AT_FIELD, UPDATED_AT_FIELD, encode_position, shard_filter};
 use miroir_core::reconcile::Version;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
@@ -69,8 +69,13 @@ impl Selection {
             return vec![Self(everything)];
         }
         let part = |first: u64| {
-            let (from, end) = (encode_position(first), encode_position(first + POSITIONS_AT_ONCE));
-            let range = format!("{INSERTED_AT_FIELD} >= \"{from}\" AND {INSERTED_AT_FIELD} < \"{end}\"");
+            let end = first + POSITIONS_AT_ONCE;
+            let from = format!("{INSERTED_AT_FIELD} >= \"{}\"", encode_position(first));
+            // The last part has no end: a node may hold what is left of an index that was larger.
+            let range = match end < next_position {
+                true => format!("{from} AND {INSERTED_AT_FIELD} < \"{}\"", encode_position(end)),
+                false => from,
+            };
             // What has no place is somebody else's, and must be seen once as well.
             let or_placeless =
                 if first == 0 { format!(" OR {INSERTED_AT_FIELD} NOT EXISTS") } else { String::new() };
@@ -79,9 +84,10 @@ impl Selection {
         (0..next_position).step_by(POSITIONS_AT_ONCE as usize).map(part).collect()
     }
 
-    /// What belongs to no shard, which nobody can have written through Miroir.
-    pub fn strays() -> Self {
-        Self(format!("{SHARD_FIELD} NOT EXISTS"))
+    /// What belongs to none of the shards that are placed on a node: not written there through Miroir, or left of
+    /// another index of the same name.
+    pub fn strays(placed: &[ShardId]) -> Self {
+        Self(format!("NOT {}", shard_filter(placed.iter().copied())))
     }
 }
 
@@ -168,6 +174,18 @@ pub(crate) fn difference(source: &Holdings, mut target: Holdings, compare: Compa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_leave_nothing_out_at_either_end() {
+        let parts: Vec<String> = Selection::in_order(&[ShardId(3)], 3 * POSITIONS_AT_ONCE)
+            .into_iter()
+            .map(|part| part.0)
+            .collect();
+        assert_eq!(parts.len(), 3);
+        assert!(parts[0].contains("NOT EXISTS") && !parts[1].contains("NOT EXISTS"));
+        assert_eq!(parts.iter().map(|part| part.contains(" < ")).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(Selection::in_order(&[ShardId(3)], 1).len(), 1);
+    }
 
     #[test]
     fn the_difference_is_what_is_missing_other_or_too_much() {

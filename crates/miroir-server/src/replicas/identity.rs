@@ -6,16 +6,15 @@
 //! written again at once. Otherwise its replicas are put aside, to be compared by content, unless they are the
 //! last ones: then the node stays out of service, because only the operator can tell that they are lost.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use miroir_core::replica::ReplicaState;
-use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeCheck, NodeError};
-use miroir_store::{ReplicaKey, ReplicaStatus, TaskQuery, TaskStatus};
+use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus, TaskQuery, TaskStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -96,11 +95,15 @@ impl Cluster {
             return self.store.put_meta(&token_key(name), &token).await.map_err(|error| error.to_string());
         };
         if let Some(doubt) = doubt(&seen, &token, acknowledged) {
-            self.put_replicas_aside(name, &doubt).await?;
+            self.put_replicas_aside(name, &doubt, |_| true).await?;
             write_marker(node, &token).await.map_err(|error| error.to_string())?;
-            self.note_newest_task(node).await?;
+            self.forget_newest_task(node).await?;
         }
-        self.drop_remains(node).await.map_err(|error| error.to_string())
+        let held = list_indexes(node).await.map_err(|error| error.to_string())?;
+        let is_missing =
+            |view: &IndexView| view.record.settings_version > 0 && !held.contains(&view.record.uid);
+        self.put_replicas_aside(name, "it does not have the index", is_missing).await?;
+        self.drop_remains(node, held).await.map_err(|error| error.to_string())
     }
 
     /// The token of a node, once it has one, and the newest task that it acknowledged.
@@ -115,27 +118,39 @@ impl Cluster {
     /// Remembers how far a node has come, so that an older copy of its disk can be told.
     pub(crate) async fn note_newest_task(&self, node: &Arc<Node>) -> Result<(), String> {
         let task = newest(node, None).await.map_err(|error| error.to_string())?;
-        let task = task.map_or(String::new(), |task| task.to_string());
-        let key = miroir_store::newest_task_key(node.id().as_str());
-        self.store.put_meta(&key, &task).await.map_err(|error| error.to_string())
+        self.remember_task(node, task).await
     }
 
-    /// Makes all replicas of a node joining, in all indexes; an error when some are the last ones.
-    async fn put_replicas_aside(&self, node: &str, doubt: &str) -> Result<(), String> {
+    /// A node has another disk from now on, which begins where that is.
+    async fn forget_newest_task(&self, node: &Arc<Node>) -> Result<(), String> {
+        let key = miroir_store::newest_task_key(node.id().as_str());
+        self.store.put_meta(&key, "").await.map_err(|error| error.to_string())?;
+        self.note_newest_task(node).await
+    }
+
+    async fn remember_task(&self, node: &Arc<Node>, task: Option<u64>) -> Result<(), String> {
+        let Some(task) = task else { return Ok(()) };
+        let task = NodeTask { node: node.id().to_string(), task_uid: task };
+        self.store.note_newest_tasks(vec![task]).await.map_err(|error| error.to_string())
+    }
+
+    /// Makes replicas of a node joining; an error when some are the last ones.
+    async fn put_replicas_aside(
+        &self,
+        node: &str,
+        doubt: &str,
+        concerned: impl Fn(&IndexView) -> bool,
+    ) -> Result<(), String> {
         let mut last: Vec<String> = Vec::new();
-        for view in self.indexes() {
+        for view in self.indexes().into_iter().filter(|view| concerned(view)) {
             let index = self.handle(&view.record.uid);
-            // Writes judge replicas by their state and record what they find.
-            let _recording = index.recording.lock().await;
+            let doubtful = doubtful_replicas(&view, node, doubt);
+            self.put_aside(&index, doubtful).await.map_err(|error| error.to_string())?;
             let Some(view) = index.view() else { continue };
-            let (doubtful, lasting) = doubtful_replicas(&view, node, doubt);
-            if !doubtful.is_empty() {
-                let stored = self.store.set_replica_states(doubtful.clone()).await;
-                stored.map_err(|error| error.to_string())?;
-                self.note_stale(&index, &doubtful);
-            }
-            if !lasting.is_empty() {
-                let shards: Vec<String> = lasting.iter().map(|shard| shard.0.to_string()).collect();
+            let lasting = view.shards_on(node).into_iter();
+            let lasting = lasting.filter(|shard| view.replica_state(*shard, node).is_readable());
+            let shards: Vec<String> = lasting.map(|shard| shard.0.to_string()).collect();
+            if !shards.is_empty() {
                 last.push(format!("shards {} of index `{}`", shards.join(","), view.record.uid));
             }
         }
@@ -151,9 +166,8 @@ impl Cluster {
 
     /// Takes indexes off a node that were deleted while it was away: those that Miroir made and has a record of
     /// having deleted. All others are left alone, whoever made them.
-    async fn drop_remains(&self, node: &Arc<Node>) -> Result<(), NodeError> {
-        let call = Call::get(format!("/indexes?limit={MOST_INDEXES}"), CALL_LIMIT);
-        for IndexName { uid } in node.fetch::<IndexList>(&call).await?.results {
+    async fn drop_remains(&self, node: &Arc<Node>, held: BTreeSet<String>) -> Result<(), NodeError> {
+        for uid in held {
             let handle = self.handle(&uid);
             if uid == MARKER_INDEX || handle.view().is_some() {
                 continue;
@@ -183,25 +197,20 @@ impl Cluster {
     }
 }
 
-/// The replicas of a node that can be put aside, and the shards of those that are the last ones.
-fn doubtful_replicas(view: &IndexView, node: &str, reason: &str) -> (Vec<ReplicaStatus>, Vec<ShardId>) {
-    let mut by_kind: BTreeMap<bool, Vec<ShardId>> = BTreeMap::new();
-    for shard in view.shards_on(node) {
-        let nodes = view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
-        let is_readable = |name: &String| view.replica_state(shard, name).is_readable();
-        let has_other = nodes.iter().any(|other| other != node && is_readable(other));
-        let is_last = !has_other && view.replica_state(shard, node).is_readable();
-        if view.replica_state(shard, node) != ReplicaState::Joining {
-            by_kind.entry(is_last).or_default().push(shard);
-        }
-    }
+/// All replicas of a node, as joining.
+fn doubtful_replicas(view: &IndexView, node: &str, reason: &str) -> Vec<ReplicaStatus> {
     let status = |shard| ReplicaStatus {
         key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
         state: ReplicaState::Joining,
         reason: reason.to_owned(),
     };
-    let doubtful = by_kind.remove(&false).unwrap_or_default().into_iter().map(status).collect();
-    (doubtful, by_kind.remove(&true).unwrap_or_default())
+    view.shards_on(node).into_iter().map(status).collect()
+}
+
+async fn list_indexes(node: &Arc<Node>) -> Result<BTreeSet<String>, NodeError> {
+    let call = Call::get(format!("/indexes?limit={MOST_INDEXES}"), CALL_LIMIT);
+    let list: IndexList = node.fetch(&call).await?;
+    Ok(list.results.into_iter().map(|index| index.uid).collect())
 }
 
 /// Why a node may not be what it was; `None` when nothing speaks against it.
@@ -250,8 +259,6 @@ fn new_token() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Exceptions;
-    use crate::index::tests::view;
 
     #[test]
     fn another_disk_and_an_old_one_are_doubted() {
@@ -267,19 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_readable_replica_is_not_put_aside() {
-        let stale = Exceptions::from([((ShardId(1), "b".to_owned()), ReplicaState::Stale)]);
-        let view = view(&[&["a", "b"], &["a", "b"], &["b"]], stale);
-        let (aside, last) = doubtful_replicas(&view, "a", "empty");
-        assert_eq!(aside.iter().map(|status| status.key.shard.0).collect::<Vec<_>>(), [0]);
-        assert_eq!(last, [ShardId(1)]);
-        let (aside, last) = doubtful_replicas(&view, "b", "empty");
-        assert_eq!(
-            aside.iter().map(|status| status.key.shard.0).collect::<Vec<_>>(),
-            [0, 1],
-            "a stale one too"
-        );
-        assert_eq!(last, [ShardId(2)]);
+    fn tokens_differ() {
         assert_ne!(new_token(), new_token());
     }
 }

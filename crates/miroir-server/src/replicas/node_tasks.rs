@@ -79,6 +79,25 @@ pub(crate) async fn wait_until_idle(node: &Node, uid: &str, limit: Duration) -> 
     Ok(())
 }
 
+/// The newest tasks of a node about an index that came after another one, at most so many.
+pub(crate) async fn tasks_since(
+    node: &Node,
+    uid: &str,
+    before: Option<u64>,
+    most: usize,
+) -> Result<Vec<u64>, NodeError> {
+    let path = format!("/tasks?indexUids={}&limit={most}", encode(uid));
+    let page: Newest = node.fetch(&Call::get(path, ASK_LIMIT)).await?;
+    Ok(page.results.into_iter().map(|task| task.uid).filter(|task| Some(*task) > before).collect())
+}
+
+/// Whether a task about an index failed on a node since another one.
+pub(crate) async fn failed_since(node: &Node, uid: &str, before: Option<u64>) -> Result<bool, NodeError> {
+    let path = format!("/tasks?indexUids={}&statuses=failed,canceled&limit=1", encode(uid));
+    let page: Newest = node.fetch(&Call::get(path, ASK_LIMIT)).await?;
+    Ok(page.results.first().is_some_and(|task| Some(task.uid) > before))
+}
+
 /// The newest task of a node, about one index or any; `None` when it never had one.
 pub(crate) async fn newest(node: &Node, uid: Option<&str>) -> Result<Option<u64>, NodeError> {
     let about = uid.map_or(String::new(), |uid| format!("&indexUids={}", encode(uid)));

@@ -14,12 +14,13 @@ use miroir_node::Node;
 use miroir_store::{ReplicaKey, ReplicaStatus};
 use serde::Serialize;
 
+use super::ensure::ensure_index;
 use super::identity::token_key;
 use super::node_tasks::newest;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::store_error;
-use crate::workers::ensure_index;
+use crate::write::unavailable;
 
 const QUEUE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -80,13 +81,11 @@ impl Cluster {
         }
         for view in self.indexes().into_iter().filter(|view| only.is_none_or(|uid| uid == view.record.uid)) {
             let index = self.handle(&view.record.uid);
-            let shards = self.undecided_shards(&view, node);
-            if shards.is_empty() {
+            if self.undecided_shards(&view, node).is_empty() {
                 continue;
             }
             ensure_index(self, node, &view).await.map_err(|error| unreachable(name, &error.to_string()))?;
-            self.decide(&index, name, &shards).await?;
-            tracing::warn!(index = %index.uid, node = name, ?shards, "promoted by the operator");
+            self.decide(&index, node).await?;
         }
         self.repair_wanted.notify_one();
         Ok(promotions)
@@ -103,18 +102,26 @@ impl Cluster {
         view.shards_on(name).into_iter().filter(|shard| !served(shard)).collect()
     }
 
-    async fn decide(&self, index: &Index, node: &str, shards: &[ShardId]) -> Result<(), ApiError> {
-        // A write that waits for the lost node holds the queue and goes on with what is decided here.
-        let _queue = index.turn(QUEUE_LIMIT).await.ok();
+    async fn decide(&self, index: &Index, node: &Arc<Node>) -> Result<(), ApiError> {
+        // A write that was interrupted holds the queue until the lost node is back, and goes on with what is decided
+        // here; any other has to be over first.
+        let queue = index.turn(QUEUE_LIMIT).await;
+        if let (Err(reason), false) = (&queue, index.is_interrupted()) {
+            return Err(unavailable(reason));
+        }
         let _recording = index.recording.lock().await;
         let Some(view) = index.view() else { return Ok(()) };
+        // As it is now: the others may have come back meanwhile.
+        let shards = self.undecided_shards(&view, node);
+        let node = node.id().as_str();
+        tracing::warn!(index = %index.uid, node, ?shards, "promoted by the operator");
         let status = |shard: ShardId, node: &str, state, reason: &str| ReplicaStatus {
             key: ReplicaKey { index_uid: index.uid.clone(), shard, node: node.to_owned() },
             state,
             reason: reason.to_owned(),
         };
         let mut changes = Vec::new();
-        for shard in shards {
+        for shard in &shards {
             let given_up = readable_elsewhere(&view, *shard, node);
             let aside = format!("given up by the operator in favour of node `{node}`");
             changes.extend(given_up.iter().map(|other| status(*shard, other, ReplicaState::Joining, &aside)));

@@ -14,10 +14,10 @@ use miroir_node::{Node, NodeError};
 use serde::Serialize;
 
 use super::copy::Copy;
+use super::ensure::{RepairError, drain};
 use super::holdings::{Compare, Holdings, Selection, holdings};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
-use crate::workers::{RepairError, drain};
 
 /// How long a comparison waits for its turn among the writes.
 const QUEUE_LIMIT: Duration = Duration::from_secs(60);
@@ -129,7 +129,13 @@ impl Cluster {
         let mut found = Vec::new();
         for node in view.nodes().iter().filter_map(|name| self.fleet.get(name)) {
             if node.health().is_up() {
-                let strays = holdings(node, view, &Selection::strays(), Compare::ByWrite).await?;
+                let strays = holdings(
+                    node,
+                    view,
+                    &Selection::strays(&view.shards_on(node.id().as_str())),
+                    Compare::ByWrite,
+                )
+                .await?;
                 found.push((Arc::clone(node), strays.into_keys().collect::<Vec<_>>()));
             }
         }
@@ -248,7 +254,7 @@ async fn mend_group(
             }
         }
         let copy = Copy { index: view, target };
-        copy.copy(&to_copy, |_| {}).await?;
+        copy.copy(&to_copy, |_| true).await?;
         copy.remove(&to_remove).await?;
     }
     Ok(())

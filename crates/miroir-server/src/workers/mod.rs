@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 
 pub(crate) use follower::follow_tasks;
-pub(crate) use repair::{RepairError, drain, ensure_index};
+pub(crate) use settings::Agreed;
 pub(crate) use worker::{Report, WorkerStatus};
 
 /// Starts the workers that look for something to do on their own.

@@ -17,9 +17,9 @@ use miroir_node::{Call, Node, NodeError};
 use miroir_store::{IndexRecord, NodeTask, ReplicaKey, ReplicaStatus, StoreError};
 use serde_json::Value;
 
-use super::repair::{RepairError, drain};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
+use crate::replicas::ensure::{RepairError, drain};
 use crate::replicas::node_tasks::{carry_out, wait_for};
 use crate::write::encode;
 
@@ -32,8 +32,14 @@ const APPLY_LIMIT: Duration = Duration::from_secs(120);
 impl Cluster {
     /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version.
     pub(crate) async fn commit_settings(&self, index: &Index, nodes: &BTreeSet<&str>) -> Result<(), String> {
+        let Some(view) = index.view() else { return Ok(()) };
+        // A node that missed earlier changes has no say in what they were.
+        let is_read = |node: &str| {
+            view.shards_on(node).into_iter().any(|shard| view.replica_state(shard, node).is_readable())
+        };
         let reads = nodes
             .iter()
+            .filter(|name| is_read(name))
             .filter_map(|name| self.fleet.get(name))
             .filter(|node| node.health().is_up())
             .map(async |node| (node, read_settings(node, &index.uid).await));
@@ -51,47 +57,22 @@ impl Cluster {
             return Err("no node can be asked for its settings".to_owned());
         };
         let (hash, agreed) = (hash.clone(), agreed.clone());
-        let Some(view) = index.view() else { return Ok(()) };
         let settings = to_user(&agreed, &view.record.overlay);
         let differing: Vec<Arc<Node>> = by_hash
             .into_iter()
             .filter(|(other, _)| *other != hash)
             .flat_map(|(_, (_, nodes))| nodes)
             .collect();
-        let mut stale = Vec::new();
         // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
         // change is the one to compare after.
-        if !differing.is_empty() && view.settings_in_flight.load(Ordering::Acquire) <= 1 {
-            // Nothing may be sent meanwhile. Whoever has the queue may be waiting for this task, so it is not waited
-            // for: repair will have its turn.
-            let queue = index.queue.try_lock();
+        if view.settings_in_flight.load(Ordering::Acquire) <= 1 {
             for node in differing {
                 tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
-                let agreed = Agreed {
-                    user: &settings,
-                    overlay: &view.record.overlay,
-                    needs: self.needs_of_one_behind(&view),
-                    hash: &hash,
-                };
-                let applied = match &queue {
-                    Ok(_) => agreed.apply(&node, &index.uid).await,
-                    Err(_) => Err(node.unintelligible("its settings differ".to_owned())),
-                };
-                if let Err(error) = applied {
-                    tracing::warn!(index = %index.uid, node = %node.id(), %error, "leaving it to repair");
-                    let reason = "its settings differ";
-                    stale.extend(replicas_that_can_go(
-                        &view,
-                        node.id().as_str(),
-                        ReplicaState::Stale,
-                        reason,
-                    ));
-                }
+                let stale =
+                    replicas_of(&view, node.id().as_str(), ReplicaState::Stale, "its settings differ");
+                self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
+                self.set_right_if_last(index, &node, &settings, &hash).await;
             }
-        }
-        if !stale.is_empty() {
-            self.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
-            self.note_stale(index, &stale);
         }
         let _recording = index.recording.lock().await;
         let Some(view) = index.view() else { return Ok(()) };
@@ -104,6 +85,23 @@ impl Cluster {
         self.store.put_index(record.clone()).await.map_err(|error| error.to_string())?;
         index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
         Ok(())
+    }
+
+    /// Gives a node the agreed settings if it holds the last readable replica of some shard, which could not be put
+    /// aside for repair to do it. Nothing may be sent meanwhile, and whoever has the queue may be waiting for the very
+    /// task that is being ended, so it is not waited for; anti-entropy will have its turn.
+    async fn set_right_if_last(&self, index: &Index, node: &Arc<Node>, settings: &Value, hash: &str) {
+        let (Some(view), Ok(_queue)) = (index.view(), index.queue.try_lock()) else { return };
+        let name = node.id().as_str();
+        let is_read = |shard| view.replica_state(shard, name).is_readable();
+        if !view.shards_on(name).into_iter().any(is_read) {
+            return;
+        }
+        let needs = self.needs_of_one_behind(&view);
+        let agreed = Agreed { user: settings, overlay: &view.record.overlay, needs, hash };
+        if let Err(error) = agreed.apply(node, &index.uid).await {
+            tracing::error!(index = %index.uid, node = name, %error, "settings still differ");
+        }
     }
 
     /// Compares the settings of all nodes of an index with those agreed, and mends them if asked to. Returns the
@@ -134,9 +132,7 @@ impl Cluster {
                 hash: &view.record.settings_hash,
             };
             if agreed.apply(node, &index.uid).await.is_err() {
-                let stale = replicas_that_can_go(&view, name, ReplicaState::Joining, reason);
-                self.store.set_replica_states(stale.clone()).await?;
-                self.note_stale(index, &stale);
+                self.put_aside(index, replicas_of(&view, name, ReplicaState::Joining, reason)).await?;
             }
         }
         Ok(differing)
@@ -244,24 +240,12 @@ impl Agreed<'_> {
     }
 }
 
-/// The replicas of a node that are not the last readable ones of their shards, to be put aside.
-fn replicas_that_can_go(
-    view: &IndexView,
-    node: &str,
-    state: ReplicaState,
-    reason: &str,
-) -> Vec<ReplicaStatus> {
-    let mut stale = Vec::new();
-    for (shard, nodes) in view.shards() {
-        let others = nodes.iter().filter(|other| *other != node);
-        let has_other = others.clone().any(|other| view.replica_state(shard, other).is_readable());
-        if has_other && nodes.iter().any(|other| other == node) {
-            stale.push(ReplicaStatus {
-                key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
-                state,
-                reason: reason.to_owned(),
-            });
-        }
-    }
-    stale
+/// All replicas of a node, to be put aside as far as they may be.
+fn replicas_of(view: &IndexView, node: &str, state: ReplicaState, reason: &str) -> Vec<ReplicaStatus> {
+    let replica = |shard| ReplicaStatus {
+        key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.to_owned() },
+        state,
+        reason: reason.to_owned(),
+    };
+    view.shards_on(node).into_iter().map(replica).collect()
 }

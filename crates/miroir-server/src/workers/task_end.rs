@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
-use miroir_node::NodeTaskStatus;
+use miroir_node::{NodeTaskState, NodeTaskStatus};
 use miroir_store::{ReplicaKey, ReplicaStatus, TaskOutcome, TaskStatus};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,6 +23,9 @@ use crate::write::settle_settings;
 /// Pauses before it is tried again to end a task that could not be ended.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Meilisearch's code for an index that is to be made and is there.
+const INDEX_EXISTS: &str = "index_already_exists";
 
 /// How far the end of a task has come.
 pub(super) struct TaskEnd {
@@ -94,14 +97,18 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
 
     let mut error = None;
     if let Some(view) = &view {
-        let (stale, failed_everywhere) = compare_replicas(view, task, &failures, &succeeded);
+        let compared = compare_replicas(view, task, &failures, &succeeded);
+        let Compared { mut stale, failed_everywhere, unknown } = compared;
+        if unknown {
+            // All that took it went away, one after the other. They have to be asked again.
+            task.lost.clear();
+            return Err("the nodes that took it have been away".to_owned());
+        }
+        stale.extend(existed_before(view, task));
         if failed_everywhere {
             error = failures.values().next().cloned();
         }
-        if !stale.is_empty() {
-            cluster.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
-            cluster.note_stale(&handle, &stale);
-        }
+        cluster.put_aside(&handle, stale).await.map_err(|error| error.to_string())?;
         let kind = task.record.kind.as_str();
         let is_new = view.record.settings_version == 0;
         let changes_settings = kind == "settingsUpdate";
@@ -130,16 +137,18 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
 fn failures(task: &Followed) -> BTreeMap<String, Value> {
     let mut failures = BTreeMap::new();
     for ((node, _), state) in &task.states {
-        if state.status == NodeTaskStatus::Succeeded {
+        // One that has not ended is on a node that is not waited for any more, and may well succeed there.
+        if state.status == NodeTaskStatus::Succeeded || !state.status.is_final() {
             continue;
         }
         let error =
             state.error.clone().unwrap_or_else(|| json!({ "message": "the task was canceled on the node" }));
         let code = error.get("code").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // Sent twice, around a crash: the first one did it.
+        // Sent twice, around a crash: the first one did it. (An index that was there before it was made is found by
+        // `existed_before`.)
         let done_before = match task.record.kind.as_str() {
             "indexDeletion" => code == "index_not_found",
-            _ => code == "index_already_exists",
+            _ => code == INDEX_EXISTS,
         };
         if !done_before {
             failures.insert(node.clone(), error);
@@ -148,15 +157,44 @@ fn failures(task: &Followed) -> BTreeMap<String, Value> {
     failures
 }
 
-/// Replicas that differ from others which took the write, and whether some shard has none that took it.
+/// Replicas on nodes that had an index of this name before it was made: what is left of an earlier one, deleted
+/// while the node was away, or what the same write made before it was sent again. They are compared with the others.
+fn existed_before(view: &IndexView, task: &Followed) -> Vec<ReplicaStatus> {
+    let existed = |((node, _), state): (&(String, u64), &NodeTaskState)| {
+        let code = state.error.as_ref()?.get("code")?;
+        (code == INDEX_EXISTS).then(|| node.clone())
+    };
+    let nodes: BTreeSet<String> = task.states.iter().filter_map(existed).collect();
+    let replica = |node: &String, shard| ReplicaStatus {
+        key: ReplicaKey { index_uid: view.record.uid.clone(), shard, node: node.clone() },
+        state: ReplicaState::Joining,
+        reason: "it had an index of this name before".to_owned(),
+    };
+    nodes
+        .iter()
+        .flat_map(|node| view.shards_on(node).into_iter().map(move |shard| replica(node, shard)))
+        .collect()
+}
+
+/// What became of a task on the replicas concerned.
+#[derive(Default)]
+struct Compared {
+    /// Replicas that differ from others which took the write.
+    stale: Vec<ReplicaStatus>,
+    /// Some shard has no replica that took it.
+    failed_everywhere: bool,
+    /// Of some shard it is not known whether any replica took it.
+    unknown: bool,
+}
+
+/// Compares what became of a task on the replicas of each shard.
 fn compare_replicas(
     view: &IndexView,
     task: &Followed,
     failures: &BTreeMap<String, Value>,
     succeeded: &BTreeSet<&str>,
-) -> (Vec<ReplicaStatus>, bool) {
-    let mut stale = Vec::new();
-    let mut failed_everywhere = false;
+) -> Compared {
+    let Compared { mut stale, mut failed_everywhere, mut unknown } = Compared::default();
     for (shard, nodes) in view.shards() {
         let active: Vec<&String> =
             nodes.iter().filter(|node| view.replica_state(shard, node).is_readable()).collect();
@@ -164,16 +202,27 @@ fn compare_replicas(
         let took = active.iter().filter(|node| succeeded.contains(node.as_str())).count();
         let bad: Vec<&&String> =
             active.iter().filter(concerned).filter(|node| !succeeded.contains(node.as_str())).collect();
+        // One that is behind already and failed on what it had is not what it was at any moment of the past.
+        let behind = nodes.iter().filter(|node| view.replica_state(shard, node) == ReplicaState::Stale);
+        let failed_behind = behind.filter(|node| failures.contains_key(node.as_str()));
+        stale.extend(failed_behind.map(|node| stale_replica(view, shard, node, task, failures)));
         if bad.is_empty() {
             continue;
         }
+        if took == 0 && bad.iter().any(|node| failures.contains_key(node.as_str())) {
+            failed_everywhere = true;
+            // The task has failed; whoever is away may still carry it out.
+            let away = bad.into_iter().filter(|node| !failures.contains_key(node.as_str()));
+            stale.extend(away.map(|node| stale_replica(view, shard, node, task, failures)));
+            continue;
+        }
         if took == 0 {
-            failed_everywhere |= bad.iter().any(|node| failures.contains_key(node.as_str()));
+            unknown = true;
             continue;
         }
         stale.extend(bad.into_iter().map(|node| stale_replica(view, shard, node, task, failures)));
     }
-    (stale, failed_everywhere)
+    Compared { stale, failed_everywhere, unknown }
 }
 
 fn stale_replica(
@@ -250,7 +299,7 @@ fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use miroir_node::{Fleet, NodeTaskState};
+    use miroir_node::Fleet;
     use miroir_store::{IndexRecord, NewTask, NodeTask, SqliteStore, TaskRecord};
 
     use super::*;

@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use miroir_core::error::{ApiError, ErrorType};
-use miroir_store::{
-    Acknowledgement, IndexChange, IndexRecord, ReplicaStatus, StoreError, TaskOutcome, TaskStatus,
-};
+use miroir_store::{Acknowledgement, IndexChange, IndexRecord, StoreError, TaskOutcome, TaskStatus};
 
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
+use crate::replicas::states::admissible;
 use crate::store_error;
 use crate::write::dispatch::{Dispatched, Judgement};
 use crate::write::operation::Operation;
@@ -26,20 +25,22 @@ impl Cluster {
         dispatched: &Dispatched,
         judgement: &Judgement,
     ) -> Result<(), ApiError> {
-        let stale = judgement.stale.clone();
         if !judgement.decided {
-            self.store.set_replica_states(stale).await.map_err(store_error)?;
-            self.note_stale(index, &judgement.stale);
+            self.put_aside(index, judgement.stale.clone()).await.map_err(store_error)?;
             return Err(not_acknowledged(task_uid, &dispatched.reasons()));
         }
+        let recording = index.recording.lock().await;
+        // An index that has been dropped has no replicas any more.
+        let stale = index.view().map_or(Vec::new(), |view| admissible(&view, judgement.stale.clone()));
         let acknowledgement = Acknowledgement {
             task_uid,
             node_tasks: dispatched.node_tasks.clone(),
-            replica_changes: stale,
+            replica_changes: stale.clone(),
             index_changes: Vec::new(),
         };
         self.store.acknowledged(acknowledgement).await.map_err(store_error)?;
-        self.note_stale(index, &judgement.stale);
+        self.publish_aside(index, &stale);
+        drop(recording);
         // The follower finds unfinished tasks in the store as well, so a full channel only costs a little time.
         if self.acknowledged.try_send(task_uid).is_err() {
             tracing::debug!(task_uid, "the follower is behind");
@@ -76,27 +77,6 @@ impl Cluster {
         // A read of its session may have begun to wait for it.
         self.task_finished.notify_waiters();
         Ok(())
-    }
-
-    /// Publishes replicas that became stale and wakes whoever repairs them.
-    pub(crate) fn note_stale(&self, index: &Index, stale: &[ReplicaStatus]) {
-        if stale.is_empty() {
-            return;
-        }
-        for status in stale {
-            tracing::warn!(
-                index = %status.key.index_uid, shard = status.key.shard.0, node = %status.key.node,
-                reason = %status.reason, "replica is stale"
-            );
-        }
-        index.update(|view| {
-            let mut exceptions = view.exceptions.clone();
-            exceptions.extend(
-                stale.iter().map(|status| ((status.key.shard, status.key.node.clone()), status.state)),
-            );
-            IndexView::new(view.record.clone(), exceptions, Some(view))
-        });
-        self.repair_wanted.notify_one();
     }
 }
 

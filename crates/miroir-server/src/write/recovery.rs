@@ -157,8 +157,7 @@ impl Cluster {
         {
             // Whoever missed what another replica took must not be read, whatever becomes of the task.
             let stale = judgement.stale;
-            self.store.set_replica_states(stale.clone()).await.map_err(|error| error.to_string())?;
-            self.note_stale(index, &stale);
+            self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
             return self.give_up(index, pending, write, view.as_deref(), status, &body).await;
         }
         let done = self.acknowledge(index, write.task_uid, &write.dispatched, &judgement).await;

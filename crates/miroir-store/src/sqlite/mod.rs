@@ -29,8 +29,8 @@ use serde_json::Value;
 use self::failure::Failure;
 use self::writer::Writer;
 use crate::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, PayloadChunk, ReplicaStatus,
-    Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
+    ReplicaStatus, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 
 /// The store in one SQLite file. Dropping it finishes the writes under way and releases the file.
@@ -145,6 +145,10 @@ impl Store for SqliteStore {
                 indexes::change(connection, &index_changes)
             })
             .await
+    }
+
+    async fn note_newest_tasks(&self, node_tasks: Vec<NodeTask>) -> Result<(), StoreError> {
+        self.writer.write(move |connection| tasks::note_newest(connection, &node_tasks)).await
     }
 
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError> {

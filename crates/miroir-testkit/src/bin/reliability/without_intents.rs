@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use miroir_store::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, PayloadChunk, ReplicaStatus,
-    SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
+    ReplicaStatus, SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 use serde_json::Value;
 
@@ -85,6 +85,10 @@ impl Store for WithoutIntents {
 
     async fn set_replica_states(&self, changes: Vec<ReplicaStatus>) -> Result<(), StoreError> {
         self.store.set_replica_states(changes).await
+    }
+
+    async fn note_newest_tasks(&self, tasks: Vec<NodeTask>) -> Result<(), StoreError> {
+        self.store.note_newest_tasks(tasks).await
     }
 
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError> {

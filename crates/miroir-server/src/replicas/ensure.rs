@@ -1,0 +1,108 @@
+//! What must be so before replicas can be compared: earlier writes applied, the index there with its settings.
+
+use std::time::Duration;
+
+use miroir_node::{Call, Node, NodeError};
+use serde_json::json;
+
+use super::node_tasks::carry_out;
+use crate::cluster::Cluster;
+use crate::index::{Index, IndexView};
+use crate::workers::Agreed;
+use crate::write::encode;
+
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+const TASK_LIMIT: Duration = Duration::from_secs(600);
+/// How long to wait until earlier writes have been applied.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a repair did not come to its end this time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RepairError {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Store(#[from] miroir_store::StoreError),
+    #[error("{0}")]
+    NotNow(String),
+}
+
+/// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.
+pub(crate) async fn note_disorder(
+    cluster: &Cluster,
+    index: &Index,
+    target: &Node,
+) -> Result<(), RepairError> {
+    let name = target.id().to_string();
+    let _recording = index.recording.lock().await;
+    let Some(view) = index.view().filter(|view| !view.record.disordered.contains(&name)) else {
+        return Ok(());
+    };
+    let mut record = view.record.clone();
+    record.disordered.push(name);
+    cluster.store.put_index(record.clone()).await?;
+    index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
+    Ok(())
+}
+
+/// Waits until every write of the index that has been accepted by now has been applied. Whoever goes on to hold the
+/// queue for the last of them calls it before as well: a task may have to wait for a node that is away.
+pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
+    let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
+    let mut newest = None;
+    loop {
+        let finished = cluster.task_finished.notified();
+        tokio::pin!(finished);
+        finished.as_mut().enable();
+        let unfinished = cluster.store.unfinished().await?;
+        let mut open =
+            unfinished.iter().filter(|task| task.index_uid.as_deref() == Some(uid)).map(|task| task.uid);
+        let newest = *newest.get_or_insert_with(|| open.clone().max());
+        if newest.is_none_or(|newest| !open.any(|task| task <= newest)) {
+            return Ok(());
+        }
+        if tokio::time::timeout_at(deadline, finished).await.is_err() {
+            return Err(RepairError::NotNow("earlier writes are still being applied".to_owned()));
+        }
+    }
+}
+
+/// Makes sure that the index exists on the node, with the right primary key and settings.
+pub(crate) async fn ensure_index(
+    cluster: &Cluster,
+    target: &Node,
+    view: &IndexView,
+) -> Result<(), RepairError> {
+    let uid = &view.record.uid;
+    let path = format!("/indexes/{}", encode(uid));
+    let found = target.send(&Call::get(path.clone(), CALL_LIMIT)).await?;
+    let body: serde_json::Value = serde_json::from_slice(&found.body).unwrap_or_default();
+    let held_key = body.get("primaryKey").and_then(|key| key.as_str());
+    let key = view.record.primary_key.as_deref();
+    let key_body = json!({ "uid": uid, "primaryKey": key }).to_string();
+    if !found.status.is_success() {
+        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
+    } else if held_key.is_none() && key.is_some() {
+        let body = json!({ "primaryKey": key }).to_string();
+        let call = Call::new(http::Method::PATCH, path, CALL_LIMIT).json(body);
+        carry_out(target, &call, TASK_LIMIT).await?;
+    } else if held_key != key {
+        let is_read = view
+            .shards_on(target.id().as_str())
+            .into_iter()
+            .any(|shard| view.replica_state(shard, target.id().as_str()).is_readable());
+        if is_read {
+            return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
+        }
+        carry_out(target, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
+        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
+    }
+    let agreed = Agreed {
+        user: &view.record.settings,
+        overlay: &view.record.overlay,
+        needs: cluster.needs_of_one_behind(view),
+        hash: &view.record.settings_hash,
+    };
+    agreed.apply(target, uid).await?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! The repair of one node's replicas of one index: stale and joining ones are made equal to active ones, then active.
+//!
+//! Repair copies from active to stale and removes what the source does not have, so deletions need no tombstones.
+//! Most is copied while writes go on, in rounds, until little is left; then the index's writes wait for the last
+//! difference, some shards at a time, and the copy is exact when it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use miroir_core::shard::ShardId;
+use miroir_node::{Call, Node, NodeError};
+
+use super::copy::{Copy, Wanted};
+use super::ensure::{DRAIN_LIMIT, RepairError, drain, ensure_index, note_disorder};
+use super::holdings::{Compare, Selection, holdings};
+use super::node_tasks::{failed_since, newest, tasks_since, wait_until_idle};
+use crate::cluster::Cluster;
+use crate::index::{Index, IndexView};
+use crate::workers::Report;
+use crate::write::encode;
+
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a repair waits for its turn among the writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a repair may hold the writes up at a time. What it copied until then is not lost.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
+/// Documents that are compared while writes wait: a second or two of reading.
+const DOCUMENTS_AT_ONCE: u64 = 100_000;
+/// Rounds of copying while writes go on. More would never catch up.
+const ROUNDS: usize = 4;
+/// A difference of so many documents is small enough to let writes wait for it.
+const SMALL_DIFFERENCE: usize = 500;
+
+/// The repair of some replicas of one index on one node.
+pub(crate) struct Repair<'a> {
+    pub cluster: &'a Arc<Cluster>,
+    pub index: &'a Index,
+    pub target: &'a Arc<Node>,
+    pub shards: &'a [ShardId],
+    pub report: &'a Report,
+}
+
+/// Replicas that are copied from the same node and compared in the same way.
+struct Way {
+    source: Arc<Node>,
+    shards: Vec<ShardId>,
+    compare: Compare,
+}
+
+/// What follows each other in the order of insertion: from each source, a part of what it is to give.
+type Part = Vec<(Arc<Node>, Compare, Selection)>;
+
+/// Name under which the store remembers the newest task of a node when a replica of an index was last made active
+/// there: what failed since then may have left documents that are not those of any moment.
+fn activated_key(uid: &str, node: &str) -> String {
+    format!("activated-at:{node}:{uid}")
+}
+
+impl Repair<'_> {
+    /// Returns how many documents were copied or removed.
+    pub async fn run(&self) -> Result<usize, RepairError> {
+        let Some(view) = self.index.view() else { return Ok(0) };
+        if view.record.settings_version == 0 {
+            return Err(RepairError::NotNow("the index is still being created".to_owned()));
+        }
+        self.tell("comparing");
+        self.make_index(&view).await?;
+        let compare = self.comparison().await?;
+        let mut copied = 0;
+        for _ in 0..ROUNDS {
+            let round = self.copy_meanwhile(&view, compare).await?;
+            copied += round;
+            if round == 0 {
+                break;
+            }
+        }
+        let documents_per_shard = view.record.next_position / u64::from(view.record.shards.max(1)) + 1;
+        let at_once = (DOCUMENTS_AT_ONCE / documents_per_shard).max(1) as usize;
+        for shards in self.shards.chunks(at_once) {
+            drain(self.cluster, &self.index.uid).await?;
+            let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+            self.tell("last difference");
+            match tokio::time::timeout(HOLD_LIMIT, self.finish(&view, shards, compare)).await {
+                Ok(finished) => copied += finished?,
+                Err(_elapsed) => {
+                    let reason = format!("the last difference took longer than {} s", HOLD_LIMIT.as_secs());
+                    return Err(RepairError::NotNow(reason));
+                }
+            }
+        }
+        Ok(copied)
+    }
+
+    fn tell(&self, what: &str) {
+        self.report.doing(format!("index `{}` on node `{}`: {what}", self.index.uid, self.target.id()));
+    }
+
+    /// How stale replicas are compared: by content where some task failed on the node, because what it did after that
+    /// was done to other documents than elsewhere.
+    async fn comparison(&self) -> Result<Compare, RepairError> {
+        let key = activated_key(&self.index.uid, self.target.id().as_str());
+        let since = self.cluster.store.meta(&key).await?.and_then(|task| task.parse().ok());
+        let has_failed = failed_since(self.target, &self.index.uid, since).await?;
+        Ok(if has_failed { Compare::ByContent } else { Compare::ByWrite })
+    }
+
+    /// Makes the index on a node that has none, so that documents can be copied before writes have to wait.
+    async fn make_index(&self, view: &IndexView) -> Result<(), RepairError> {
+        let path = format!("/indexes/{}", encode(&view.record.uid));
+        let is_there = self.target.send(&Call::get(path, CALL_LIMIT)).await?.status.is_success();
+        if is_there {
+            return Ok(());
+        }
+        let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+        let made = async {
+            ensure_index(self.cluster, self.target, view).await?;
+            note_disorder(self.cluster, self.index, self.target).await
+        };
+        let timed_out = |_| RepairError::NotNow("the node is slow to make the index".to_owned());
+        tokio::time::timeout(HOLD_LIMIT, made).await.map_err(timed_out)?
+    }
+
+    /// Whether these replicas of the same index are still to be repaired. One of the same name may have been made
+    /// since, with its replicas active: then nothing of this may go on.
+    fn still_wanted(&self, view: &IndexView, shards: &[ShardId]) -> bool {
+        let target = self.target.id().as_str();
+        self.index.view().is_some_and(|now| {
+            now.record.created_at == view.record.created_at
+                && shards.iter().all(|shard| now.replica_state(*shard, target).needs_repair())
+        })
+    }
+
+    /// Copies what is missing or old, while writes go on, where that is much: a small difference can wait for the
+    /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied.
+    async fn copy_meanwhile(&self, view: &IndexView, compare: Compare) -> Result<usize, RepairError> {
+        let mut copied = 0;
+        for part in parts(view, &self.ways(view, self.shards, compare)) {
+            let (missing, _) = self.difference(view, &part).await?;
+            if missing.len() >= SMALL_DIFFERENCE {
+                note_disorder(self.cluster, self.index, self.target).await?;
+                let copy = Copy { index: view, target: self.target };
+                let mut progress = self.progress(missing.len());
+                let go_on = |documents| {
+                    progress(documents);
+                    self.still_wanted(view, self.shards)
+                };
+                copy.copy(&missing, go_on).await?;
+                copied += missing.len();
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The last difference of some shards. The index's queue is held.
+    async fn finish(
+        &self,
+        begun: &IndexView,
+        shards: &[ShardId],
+        compare: Compare,
+    ) -> Result<usize, RepairError> {
+        drain(self.cluster, &self.index.uid).await?;
+        let Some(view) = self.index.view() else { return Ok(0) };
+        if !self.still_wanted(begun, shards) {
+            return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
+        }
+        wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
+        ensure_index(self.cluster, self.target, &view).await?;
+        note_disorder(self.cluster, self.index, self.target).await?;
+        let (uid, name) = (self.index.uid.as_str(), self.target.id().as_str());
+        let before = newest(self.target, Some(uid)).await?;
+        let copy = Copy { index: &view, target: self.target };
+        let mut own: BTreeSet<u64> = BTreeSet::new();
+        let strays = Selection::strays(&view.shards_on(name));
+        let strays = holdings(self.target, &view, &strays, Compare::ByWrite).await?;
+        let strays: Vec<String> = strays.into_keys().collect();
+        own.extend(copy.remove(&strays).await?);
+        let ways = self.ways(&view, shards, compare);
+        let mut changed = strays.len();
+        for part in parts(&view, &ways) {
+            let (to_copy, to_remove) = self.difference(&view, &part).await?;
+            let mut progress = self.progress(to_copy.len());
+            let go_on = |documents| {
+                progress(documents);
+                true
+            };
+            own.extend(copy.copy(&to_copy, go_on).await?);
+            own.extend(copy.remove(&to_remove).await?);
+            changed += to_copy.len() + to_remove.len();
+        }
+        let repaired: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
+        if repaired.is_empty() {
+            return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
+        }
+        // A write that Miroir gave up on long ago may still have been on its way to the node.
+        let seen = tasks_since(self.target, uid, before, own.len() + 1).await?;
+        if seen.iter().any(|task| !own.contains(task)) {
+            return Err(RepairError::NotNow("somebody else wrote to the node meanwhile".to_owned()));
+        }
+        self.cluster.note_newest_task(self.target).await.map_err(RepairError::NotNow)?;
+        self.cluster.activate(self.index, name, &repaired).await?;
+        let last = own.last().copied().or(before).map_or(String::new(), |task| task.to_string());
+        self.cluster.store.put_meta(&activated_key(uid, name), &last).await?;
+        Ok(changed)
+    }
+
+    /// What the target lacks of a part, in the order of insertion, and what it has too much.
+    async fn difference(
+        &self,
+        view: &IndexView,
+        part: &Part,
+    ) -> Result<(Vec<Wanted>, Vec<String>), NodeError> {
+        let copy = Copy { index: view, target: self.target };
+        let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
+        for (source, compare, selection) in part {
+            let difference = copy.difference(source, selection, *compare).await?;
+            let wanted =
+                difference.to_copy.into_iter().map(|(position, id)| (position, (Arc::clone(source), id)));
+            to_copy.extend(wanted);
+            to_remove.extend(difference.to_remove);
+        }
+        to_copy.sort_by_key(|(position, _)| *position);
+        Ok((to_copy.into_iter().map(|(_, wanted)| wanted).collect(), to_remove))
+    }
+
+    /// The shards that have an active replica within reach, by where and how they are copied.
+    fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
+        let target = self.target.id().as_str();
+        let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
+        for shard in shards {
+            let nodes =
+                view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
+            let mut sources = (nodes.iter())
+                .filter(|node| *node != target && view.replica_state(*shard, node).is_readable())
+                .filter(|node| self.cluster.fleet.get(node).is_some_and(|node| node.health().is_up()));
+            let is_doubtful = view.replica_state(*shard, target).is_doubtful();
+            if let Some(source) = sources.next() {
+                by_way.entry((source, is_doubtful)).or_default().push(*shard);
+            }
+        }
+        let way = |((source, is_doubtful), shards): ((&str, bool), Vec<ShardId>)| {
+            let compare = if is_doubtful { Compare::ByContent } else { of_stale };
+            Some(Way { source: Arc::clone(self.cluster.fleet.get(source)?), shards, compare })
+        };
+        by_way.into_iter().filter_map(way).collect()
+    }
+
+    /// Tells how far a copy is, and when it will likely be done.
+    fn progress(&self, total: usize) -> impl FnMut(usize) {
+        let (begun, mut done) = (Instant::now(), 0);
+        let what = format!("index `{}` on node `{}`", self.index.uid, self.target.id());
+        let report = self.report.clone();
+        move |documents| {
+            done += documents;
+            let left = begun.elapsed().as_secs_f64() * (total - done.min(total)) as f64 / done.max(1) as f64;
+            report.doing(format!("{what}: {done} of {total} documents copied, about {left:.0} s left"));
+        }
+    }
+}
+
+/// Everything to compare, in parts that fit into memory.
+fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for way in ways {
+        for (place, selection) in
+            Selection::in_order(&way.shards, view.record.next_position).into_iter().enumerate()
+        {
+            if parts.len() <= place {
+                parts.push(Part::new());
+            }
+            if let Some(part) = parts.get_mut(place) {
+                part.push((Arc::clone(&way.source), way.compare, selection));
+            }
+        }
+    }
+    parts
+}
