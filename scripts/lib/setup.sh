@@ -74,6 +74,12 @@ setup_meilisearch() {
   export MEILISEARCH_BIN MEILISEARCH_VERSION
 }
 
+# For the torture test only.
+setup_faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ||
+    apt_install faketime -- "lets the clocks of nodes and Miroir jump"
+}
+
 setup() {
   setup_rust
   setup_npm_packages

@@ -119,6 +119,50 @@ async fn what_is_deleted_while_a_node_is_away_does_not_come_back_with_it() {
 }
 
 #[tokio::test]
+async fn a_node_that_missed_a_settings_change_has_no_say_in_the_next() {
+    let (mut oracle, _) = loaded().await;
+    oracle.cluster().nodes[LOST].kill();
+    oracle.apply_ok(Method::PATCH, "/indexes/load/settings", &json!({ "stopWords": ["and", "or"] })).await;
+    oracle.cluster().nodes[LOST].restart().await;
+    // As soon as it is back, before and while it is repaired.
+    for length in 3..9 {
+        let change = json!({ "typoTolerance": { "minWordSizeForTypos": { "oneTypo": length } } });
+        oracle.apply_ok(Method::PATCH, "/indexes/load/settings", &change).await;
+    }
+    wait_until_whole(oracle.cluster()).await;
+    let settings = oracle.compare_get("/indexes/load/settings", &[]).await;
+    assert!(settings.is_empty(), "the settings differ:\n{settings}");
+    let verified = oracle.cluster().admin().post("/_miroir/verify", &json!({ "index": "load" })).await.ok();
+    assert_eq!(
+        (&verified["settings"], &verified["documents"]["differing"]),
+        (&json!({}), &json!(0)),
+        "{verified}"
+    );
+}
+
+#[tokio::test]
+async fn a_search_that_meets_the_deletion_of_its_index_takes_no_node_out_of_service() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    let (client, admin) = (oracle.subject_client().clone(), oracle.cluster().admin());
+    for round in 0..8 {
+        let path = format!("/indexes/brief-{round}");
+        let documents: Vec<Value> = (0..200).map(|id| json!({ "id": id, "title": "film" })).collect();
+        let answer = client.post(&format!("{path}/documents"), &json!(documents)).await;
+        client.wait_success(answer).await;
+        let searching = tokio::spawn({
+            let (client, path) = (client.clone(), format!("{path}/search"));
+            async move { while client.post(&path, &json!({ "q": "film" })).await.status != 404 {} }
+        });
+        let answer = client.delete(&path).await;
+        client.wait_success(answer).await;
+        searching.await.unwrap();
+        let topology = admin.get("/_miroir/topology").await.ok();
+        let nodes = topology["nodes"].as_array().unwrap();
+        assert!(nodes.iter().all(|node| node["health"] == "healthy"), "{topology}");
+    }
+}
+
+#[tokio::test]
 async fn what_somebody_else_wrote_to_a_node_is_found_and_undone() {
     let (mut oracle, corpus) = loaded().await;
     let admin = oracle.cluster().admin();

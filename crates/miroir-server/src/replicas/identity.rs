@@ -81,7 +81,7 @@ impl NodeCheck for Cluster {
 impl Cluster {
     /// Lets a node back into service, or says why not. Its replicas have been put aside by then if it may have
     /// lost something.
-    pub(crate) async fn check_node(&self, node: &Arc<Node>) -> Result<(), String> {
+    async fn check_node(&self, node: &Arc<Node>) -> Result<(), String> {
         let name = node.id().as_str();
         let (token, acknowledged) = self.remembered(node).await?;
         let seen = see(node).await.map_err(|error| error.to_string())?;
@@ -91,7 +91,7 @@ impl Cluster {
                 Some(marker) => marker.token,
                 None => write_marker(node, &new_token()).await.map_err(|error| error.to_string())?,
             };
-            self.note_newest_task(node).await?;
+            self.forget_newest_task(node).await?;
             return self.store.put_meta(&token_key(name), &token).await.map_err(|error| error.to_string());
         };
         if let Some(doubt) = doubt(&seen, &token, acknowledged) {

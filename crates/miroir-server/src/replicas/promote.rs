@@ -4,6 +4,7 @@
 //! stays unavailable until somebody decides. Writes that only the lost replica had are lost by this, which is why
 //! nothing does it by itself, and why the operator is told first what is given up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::store_error;
 use crate::write::unavailable;
 
 const QUEUE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a node may take to be let into service once its disk is accepted.
+const SERVICE_LIMIT: Duration = Duration::from_secs(60);
+const SERVICE_POLL: Duration = Duration::from_millis(50);
 
 /// A shard for which a promotion would decide.
 #[derive(Debug, Clone, Serialize)]
@@ -73,22 +77,33 @@ impl Cluster {
     ) -> Result<Vec<Promotion>, ApiError> {
         let promotions = self.promotions(node, only).await?;
         let name = node.id().as_str();
+        // Before the node is read: its disk may be an empty one.
+        for uid in promotions.iter().map(|promotion| promotion.index.as_str()).collect::<BTreeSet<_>>() {
+            let Some(view) = self.handle(uid).view() else { continue };
+            ensure_index(self, node, &view).await.map_err(|error| unreachable(name, &error.to_string()))?;
+            self.decide(&self.handle(uid), node).await?;
+        }
         if !node.health().is_up() {
             newest(node, None).await.map_err(|error| unreachable(name, &error.to_string()))?;
-            // It answers, so it is kept out because it has another disk: from now on this is its disk.
+            // It answers, so it is kept out because it has another disk: from now on this is its disk. The next probe
+            // lets it in; nobody else checks a node, or two would give it two markers.
             self.store.put_meta(&token_key(name), "").await.map_err(store_error)?;
-            self.check_node(node).await.map_err(|reason| unreachable(name, &reason))?;
-        }
-        for view in self.indexes().into_iter().filter(|view| only.is_none_or(|uid| uid == view.record.uid)) {
-            let index = self.handle(&view.record.uid);
-            if self.undecided_shards(&view, node).is_empty() {
-                continue;
-            }
-            ensure_index(self, node, &view).await.map_err(|error| unreachable(name, &error.to_string()))?;
-            self.decide(&index, node).await?;
+            self.wait_for_service(node).await?;
         }
         self.repair_wanted.notify_one();
         Ok(promotions)
+    }
+
+    async fn wait_for_service(&self, node: &Arc<Node>) -> Result<(), ApiError> {
+        let deadline = tokio::time::Instant::now() + SERVICE_LIMIT;
+        while !node.health().is_up() {
+            if tokio::time::Instant::now() > deadline {
+                let reason = node.health().last_error().unwrap_or_default();
+                return Err(unreachable(node.id().as_str(), &reason));
+            }
+            tokio::time::sleep(SERVICE_POLL).await;
+        }
+        Ok(())
     }
 
     /// The shards on a node that no other node can serve: the others are not active, or cannot be reached.
