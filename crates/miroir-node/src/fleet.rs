@@ -7,6 +7,7 @@ use http::header::HeaderValue;
 
 use crate::error::NodeError;
 use crate::node::{Node, NodeId};
+use crate::version::{OLDEST, release};
 
 /// All the nodes, by name. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -65,11 +66,8 @@ impl Fleet {
     /// Major and minor version of the oldest node, on which defaults depend; the oldest supported one while no
     /// node has told its version.
     pub fn oldest_version(&self) -> (u64, u64) {
-        let parse = |version: String| {
-            let mut numbers = version.split('.').map(|number| number.parse::<u64>().ok());
-            Some((numbers.next()??, numbers.next()??))
-        };
-        self.iter().filter_map(|node| node.health().version().and_then(parse)).min().unwrap_or((1, 21))
+        let release = |node: &Arc<Node>| node.health().version().and_then(|version| release(&version));
+        self.iter().filter_map(release).min().unwrap_or(OLDEST)
     }
 
     /// The nodes that are up.

@@ -11,6 +11,7 @@ mod node;
 mod probe;
 mod task;
 mod transport;
+mod version;
 
 pub use call::{Call, CallBody};
 pub use error::NodeError;

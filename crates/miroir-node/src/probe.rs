@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::call::Call;
 use crate::fleet::Fleet;
 use crate::node::Node;
+use crate::version::refusal;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
@@ -81,8 +82,12 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
         serde_json::from_slice::<Version>(&answer.body)
             .map_err(|_| node.unintelligible(format!("/version was answered with status {}", answer.status)))
     });
+    let version = version.and_then(|Version { pkg_version }| match refusal(&pkg_version) {
+        Some(reason) => Err(node.unintelligible(reason)),
+        None => Ok(pkg_version),
+    });
     match version {
-        Ok(version) => node.health().set_version(version.pkg_version),
+        Ok(version) => node.health().set_version(version),
         Err(error) => return node.note_bad_probe(&error),
     }
     if node.health().is_up() {
@@ -108,5 +113,61 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
                 warn!(node = %node.id(), reason, "node answers and stays out of service");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Lets everything in.
+    struct Anybody;
+
+    impl NodeCheck for Anybody {
+        fn recognise<'a>(&'a self, _: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
+            Box::pin(async { None })
+        }
+
+        fn check<'a>(&'a self, _: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    /// A stub, since no real server says that it is of another version than it is.
+    async fn node_of_version(version: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = connection.read(&mut request).await;
+                let body = format!(r#"{{"pkgVersion":"{version}"}}"#);
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+                let _ = connection.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_node_of_a_version_that_is_too_old_stays_out_of_service() {
+        let (old, good) = (node_of_version("1.12.8").await, node_of_version("1.21.0").await);
+        let nodes = [("old", 0, old.as_str()), ("good", 0, good.as_str())];
+        let fleet = Fleet::new(nodes.into_iter(), None).unwrap();
+        let is_up = |name: &str| fleet.get(name).unwrap().health().is_up();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !is_up("good") {
+            assert!(tokio::time::Instant::now() < deadline, "the good one is not in service");
+            fleet.probe_once(&Anybody).await;
+        }
+        assert!(!is_up("old"));
+        let reason = fleet.get("old").unwrap().health().last_error().unwrap();
+        assert!(reason.contains("it runs Meilisearch 1.12.8; upgrade it to 1.21 or newer"), "{reason}");
+        assert_eq!(fleet.oldest_version(), (1, 21), "one that is not used has no say");
     }
 }

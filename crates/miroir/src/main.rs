@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod dev;
 mod failure;
+mod listing;
 mod load;
 mod replica;
 mod serve;

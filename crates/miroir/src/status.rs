@@ -1,12 +1,13 @@
 //! `miroir status`: the nodes, and what each of them holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde::Deserialize;
 
 use crate::client::{Client, OperatorTarget};
 use crate::failure::Failure;
+use crate::listing::{IndexReplicas, Replicas};
 use crate::table;
 
 /// What `miroir status` is told.
@@ -36,6 +37,8 @@ struct TopologyNode {
     replica_group: u64,
     health: String,
     version: Option<String>,
+    /// Why it is not healthy.
+    last_error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,29 +73,6 @@ struct NodeShare {
 }
 
 #[derive(Deserialize)]
-struct Replicas {
-    indexes: Vec<IndexReplicas>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IndexReplicas {
-    uid: String,
-    shards: u64,
-    shards_covered: u64,
-    other_replicas: Vec<OtherReplica>,
-}
-
-/// A replica that is not active.
-#[derive(Deserialize)]
-struct OtherReplica {
-    shard: u64,
-    node: String,
-    state: String,
-    reason: String,
-}
-
-#[derive(Deserialize)]
 struct Workers {
     workers: Vec<Worker>,
 }
@@ -120,9 +100,10 @@ pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
     let workers: Workers = operator.get("/_miroir/workers").await?;
     print!("{}", render_topology(&topology));
     for index in &shards.indexes {
-        let stats: IndexStats = client.get(&format!("/indexes/{}/stats", index.uid)).await?;
+        // Not all of an index may be within reach; that is when its state is looked at.
+        let stats: Option<IndexStats> = client.get(&format!("/indexes/{}/stats", index.uid)).await.ok();
         let replicas = replicas.indexes.iter().find(|replicas| replicas.uid == index.uid);
-        print!("\n{}", render_index(index, &stats, replicas));
+        print!("\n{}", render_index(index, stats.as_ref(), replicas));
         if arguments.shards {
             print!("\n{}", render_shards(index));
         }
@@ -150,17 +131,27 @@ fn render_topology(topology: &Topology) -> String {
             ]
         })
         .collect();
+    let trouble = topology.nodes.iter().filter_map(|node| {
+        let error = node.last_error.as_ref()?;
+        Some(format!("  {} is {}: {error}\n", node.id, node.health))
+    });
+    let versions: BTreeSet<&str> = topology.nodes.iter().filter_map(|node| node.version.as_deref()).collect();
+    let mixed = match versions.len() {
+        0 | 1 => "",
+        _ => "  the nodes run different versions, so answers may differ a little until all are upgraded\n",
+    };
     format!(
-        "nodes: {}, replica groups: {}, copies of each shard in a group: {}, shards of new indexes: {}\n{}",
+        "nodes: {}, replica groups: {}, copies of each shard in a group: {}, shards of new indexes: {}\n{}{}{mixed}",
         topology.nodes.len(),
         topology.replica_groups,
         topology.replication_factor,
         topology.default_shards,
-        table::render(&["node", "address", "group", "health", "version"], &rows)
+        table::render(&["node", "address", "group", "health", "version"], &rows),
+        trouble.collect::<String>()
     )
 }
 
-fn render_index(index: &IndexShards, stats: &IndexStats, replicas: Option<&IndexReplicas>) -> String {
+fn render_index(index: &IndexShards, stats: Option<&IndexStats>, replicas: Option<&IndexReplicas>) -> String {
     let rows: Vec<Vec<String>> = index
         .nodes
         .iter()
@@ -171,11 +162,11 @@ fn render_index(index: &IndexShards, stats: &IndexStats, replicas: Option<&Index
         .collect();
     let documents: Option<u64> = index.nodes.iter().map(|share| share.documents).sum();
     let stored = documents.map_or_else(String::new, |count| format!(", {count} stored copies"));
+    let counted = stats.map_or_else(|| "?".to_owned(), |stats| stats.number_of_documents.to_string());
     let warning = replicas.map_or_else(String::new, render_trouble);
     format!(
-        "index {}: {} documents{stored}, {} shards\n{}{warning}",
+        "index {}: {counted} documents{stored}, {} shards\n{}{warning}",
         index.uid,
-        stats.number_of_documents,
         index.shards.len(),
         table::render(&["node", "shards", "documents"], &rows)
     )
@@ -234,10 +225,24 @@ mod tests {
                 "otherReplicas":[{"shard":0,"node":"b","state":"stale","reason":"missed a write"}]}"#,
         )
         .unwrap();
-        let text = render_index(&index, &IndexStats { number_of_documents: 7 }, Some(&replicas));
+        let text = render_index(&index, Some(&IndexStats { number_of_documents: 7 }), Some(&replicas));
         assert!(text.starts_with("index movies: 7 documents, 13 stored copies, 1 shards\n"), "{text}");
         assert!(text.contains("  a     1       7\n"), "{text}");
         assert!(text.contains("1 of 1 shards cannot be read now"), "{text}");
         assert!(text.contains("not read: shards 0 on b are stale (missed a write)"), "{text}");
+    }
+
+    #[test]
+    fn a_node_out_of_service_is_told_with_the_reason() {
+        let topology: Topology = serde_json::from_str(
+            r#"{"replicationFactor":1,"replicaGroups":1,"defaultShards":4,"nodes":[
+                {"id":"a","address":"http://a:1","replicaGroup":0,"health":"healthy","version":"1.21.0","lastError":null},
+                {"id":"b","address":"http://b:1","replicaGroup":0,"health":"down","version":"1.22.0",
+                 "lastError":"connection refused"}]}"#,
+        )
+        .unwrap();
+        let text = render_topology(&topology);
+        assert!(text.contains("\n  b is down: connection refused\n"), "{text}");
+        assert!(!text.contains("a is healthy") && text.contains("different versions"), "{text}");
     }
 }

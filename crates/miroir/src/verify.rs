@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::client::{Client, OperatorTarget, SendError};
 use crate::failure::Failure;
+use crate::listing::{IndexReplicas, Replicas};
 
 /// What `miroir verify` is told.
 #[derive(Args)]
@@ -22,19 +23,6 @@ pub struct VerifyArguments {
     /// Make equal what differs: the majority is right, otherwise the newest write.
     #[arg(long)]
     repair: bool,
-}
-
-#[derive(Deserialize)]
-struct Replicas {
-    indexes: Vec<IndexReplicas>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IndexReplicas {
-    uid: String,
-    shards: u16,
-    other_replicas: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
