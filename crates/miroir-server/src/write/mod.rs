@@ -1,21 +1,25 @@
 //! The write path: `sequencer` orders and records a write, `operation` says what it asks of each node,
 //! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
-//! `repeat` answers what a client sent again.
+//! `repeat` answers what a client sent again. `prepare` turns a `request` into an operation or a task that failed,
+//! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
 
 mod deletions;
 mod dispatch;
+mod judgement;
 mod operation;
 mod outcome;
 mod positions;
 mod prepare;
 mod recovery;
+mod refusal;
 mod repeat;
+mod request;
 mod sequencer;
 
 pub(crate) use operation::encode;
 pub(crate) use outcome::{parse_refusal, settle_settings};
 pub use positions::PendingWrites;
-pub use prepare::WriteRequest;
-pub(crate) use prepare::unavailable;
+pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
+pub use request::WriteRequest;
 pub use sequencer::Accepted;

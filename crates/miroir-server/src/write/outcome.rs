@@ -10,10 +10,11 @@ use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::replicas::states::admissible;
 use crate::store_error;
-use crate::write::dispatch::{Dispatched, Judgement};
+use crate::write::dispatch::Dispatched;
+use crate::write::judgement::Judgement;
 use crate::write::operation::Operation;
 use crate::write::positions::PendingWrites;
-use crate::write::prepare::not_acknowledged;
+use crate::write::refusal::not_acknowledged;
 
 impl Cluster {
     /// Records what a dispatch came to. After an error the intent is still open: nodes may differ, and the write

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use miroir_core::documents::{ContentRules, DocumentBatch, EmbedderRule, WriteMethod};
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::placement::place;
 use miroir_core::settings::{
-    SettingsChange, SettingsContext, SettingsMethod, SettingsRoute, default_node_settings,
-    ranking_rules_to_break_ties, to_node,
+    SettingsChange, SettingsContext, SettingsMethod, default_node_settings, ranking_rules_to_break_ties,
+    to_node,
 };
 use miroir_core::shard::shard_of;
 use miroir_store::IndexRecord;
@@ -22,93 +21,7 @@ use crate::index::IndexView;
 use crate::write::deletions::Deletion;
 use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
-
-/// A write as a client asked for it.
-pub enum WriteRequest {
-    /// Make an index.
-    CreateIndex {
-        /// Primary key, if named.
-        primary_key: Option<String>,
-    },
-    /// Change the primary key.
-    UpdateIndex {
-        /// New primary key, if named.
-        primary_key: Option<String>,
-    },
-    /// Drop the index.
-    DeleteIndex,
-    /// Change settings.
-    ChangeSettings {
-        /// Which of them.
-        route: SettingsRoute,
-        /// How.
-        method: SettingsMethod,
-        /// The body, untouched.
-        body: Option<Bytes>,
-    },
-    /// Add or update documents.
-    AddDocuments {
-        /// The documents.
-        batch: DocumentBatch,
-        /// Keep fields that are not given.
-        update: bool,
-        /// `?primaryKey=`.
-        primary_key: Option<String>,
-    },
-    /// Delete documents by id.
-    DeleteDocuments {
-        /// The ids.
-        ids: Vec<String>,
-    },
-    /// Delete documents by filter.
-    DeleteByFilter {
-        /// The filter.
-        filter: Value,
-    },
-    /// Delete all documents.
-    ClearDocuments,
-}
-
-/// What a write amounts to.
-pub enum Prepared {
-    /// Nothing is sent; the task has ended as it begins.
-    Ended {
-        /// Meilisearch's `details`.
-        details: Value,
-        /// Why it failed; `None` when it succeeded without anything to do.
-        error: Option<ApiError>,
-    },
-    /// To be recorded and sent.
-    Send(Box<ToSend>),
-}
-
-/// A write that is ready to be recorded and sent.
-pub struct ToSend {
-    /// What is asked of the nodes.
-    pub operation: Operation,
-    /// Meilisearch's `details`.
-    pub details: Value,
-    /// The documents.
-    pub payload: Payload,
-    /// The index's record after the write; `None` when the write drops it.
-    pub record: Option<IndexRecord>,
-}
-
-impl WriteRequest {
-    /// Meilisearch's name for the kind of task.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::CreateIndex { .. } => "indexCreation",
-            Self::UpdateIndex { .. } => "indexUpdate",
-            Self::DeleteIndex => "indexDeletion",
-            Self::ChangeSettings { .. } => "settingsUpdate",
-            Self::AddDocuments { .. } => "documentAdditionOrUpdate",
-            Self::DeleteDocuments { .. } | Self::DeleteByFilter { .. } | Self::ClearDocuments => {
-                "documentDeletion"
-            }
-        }
-    }
-}
+use crate::write::request::{Prepared, ToSend, WriteRequest};
 
 impl Cluster {
     /// Decides what a write amounts to. An `Err` is answered to the client at once, without a task.
@@ -413,24 +326,4 @@ fn nothing_to_delete(uid: &str, mut details: Value) -> Prepared {
         details.insert("deletedDocuments".to_owned(), json!(0));
     }
     missing(uid, details)
-}
-
-/// The error for a write that cannot be carried out now, and of which nothing was done.
-pub fn unavailable(reason: &str) -> ApiError {
-    no_quorum(format!("The write was not accepted: {reason}. Nothing was done; send it again later."))
-}
-
-/// The error for a write that was recorded, but that too few nodes have.
-pub fn not_acknowledged(task_uid: u64, reason: &str) -> ApiError {
-    no_quorum(format!(
-        "The write was not acknowledged: {reason}. It may still be carried out, as task {task_uid}, once the nodes \
-         are there. Sending it again is safe."
-    ))
-}
-
-/// Code of the errors for writes that too few nodes took.
-pub const NO_QUORUM: &str = "miroir_no_quorum";
-
-fn no_quorum(message: String) -> ApiError {
-    ApiError::new(503, NO_QUORUM, ErrorType::Internal, message)
 }

@@ -6,7 +6,7 @@ use miroir_store::IdempotencyKey;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::store_error;
-use crate::write::prepare::not_acknowledged;
+use crate::write::refusal::not_acknowledged;
 use crate::write::sequencer::{Accepted, TaskSummary};
 
 impl Cluster {

@@ -25,8 +25,9 @@ use crate::write::dispatch::Dispatch;
 use crate::write::operation::{Operation, Payload};
 use crate::write::outcome::with_committed_settings;
 use crate::write::positions::{MOST_PENDING_DOCUMENTS, PendingWrites};
-use crate::write::prepare::{NO_QUORUM, Prepared, ToSend, WriteRequest, not_acknowledged, unavailable};
 use crate::write::recovery::Interrupted;
+use crate::write::refusal::{NO_QUORUM, not_acknowledged, unavailable};
+use crate::write::request::{Prepared, ToSend, WriteRequest};
 
 /// How long a write may wait for those before it.
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
