@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use miroir_core::error::ApiError;
 use miroir_core::hidden::is_reserved;
+use miroir_core::shard::ShardId;
 use miroir_node::Call;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::gather::Reading;
+use crate::read::shard_unavailable;
 use crate::write::encode;
 
 /// What `GET /indexes/{uid}/stats` answers.
@@ -121,7 +123,7 @@ impl Cluster {
         match whole_group {
             Some(_) => sum.scale(1, self.config.replication_factor.max(1) as u64),
             None => {
-                let documents = self.count_documents(index).await?;
+                let documents = self.count_reachable(index).await?.0;
                 sum.scale(documents, sum.number_of_documents.max(1));
                 sum.number_of_documents = documents;
             }
@@ -140,8 +142,16 @@ impl Cluster {
         futures_util::future::join_all(asks).await.into_iter().flatten().collect()
     }
 
-    /// How many documents an index has.
+    /// How many documents an index has; an error when not all of its shards can be reached.
     pub(crate) async fn count_documents(&self, index: &IndexView) -> Result<u64, ApiError> {
+        match self.count_reachable(index).await? {
+            (documents, missing) if missing.is_empty() => Ok(documents),
+            (_, missing) => Err(shard_unavailable(&missing)),
+        }
+    }
+
+    /// How many documents there are in the shards that can be reached, and the other shards.
+    async fn count_reachable(&self, index: &IndexView) -> Result<(u64, Vec<ShardId>), ApiError> {
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
         let gathered = self
             .gather(index, &Reading::with_limit(STATS_LIMIT), |ask| {
@@ -151,10 +161,11 @@ impl Cluster {
             .await?;
         let bodies = gathered.bodies(self, index)?;
         let totals = bodies.iter().flatten().map(|body| serde_json::from_slice::<Total>(body));
-        totals
+        let documents = totals
             .map(|total| total.map(|total| total.total))
             .sum::<Result<u64, _>>()
-            .map_err(|error| ApiError::internal(format!("A node's answer cannot be understood: {error}.")))
+            .map_err(|error| ApiError::internal(format!("A node's answer cannot be understood: {error}.")))?;
+        Ok((documents, gathered.missing))
     }
 }
 

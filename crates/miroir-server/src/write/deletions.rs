@@ -1,8 +1,8 @@
 //! How many documents a deletion will delete, told before it is sent.
 //!
-//! Nodes say how many documents they deleted, not of which shards. That is enough while every shard has all its
-//! copies: the sum, divided by the copies. With a replica missing, the sum counts some documents once and some twice,
-//! so the documents are counted first, by a read that takes each shard from one replica.
+//! Nodes say how many documents they deleted, not of which shards. With copies, their sum counts documents more than
+//! once, and dividing it is right only if no node misses the deletion, which is known too late. So the documents are
+//! counted first, by a read that takes each shard from one replica.
 
 use miroir_core::hidden::shard_filter;
 use miroir_node::Call;
@@ -25,20 +25,16 @@ pub(super) enum Deletion<'a> {
 }
 
 impl Cluster {
-    /// The value of `deletedDocuments`, or null where nodes will tell it, or where writes before it are still on
-    /// their way and nobody can.
+    /// The value of `deletedDocuments`, or null where there are no copies, or where writes before it are still on
+    /// their way and the sum of what nodes tell is the best there is.
     pub(super) async fn foretell(
         &self,
         index: &IndexView,
         pending: &PendingWrites,
         deletion: Deletion<'_>,
     ) -> Value {
-        let is_whole = index.exceptions.is_empty()
-            && index
-                .nodes()
-                .iter()
-                .all(|node| self.fleet.get(node).is_some_and(|node| node.health().is_up()));
-        if is_whole {
+        let has_copies = index.record.placement.iter().any(|nodes| nodes.len() > 1);
+        if !has_copies {
             return Value::Null;
         }
         let counted = match (deletion, &index.record.primary_key) {
@@ -74,6 +70,9 @@ impl Cluster {
             })
             .await
             .ok()?;
+        if !gathered.missing.is_empty() {
+            return None;
+        }
         let total = |body: &bytes::Bytes| serde_json::from_slice::<Value>(body).ok()?["total"].as_u64();
         gathered.bodies(self, index).ok()?.iter().flatten().map(total).sum()
     }

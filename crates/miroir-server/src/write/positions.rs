@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::read::Reading;
+use crate::read::{Reading, shard_unavailable};
 use crate::write::operation::encode;
 
 /// What writes on their way will have done to a document.
@@ -164,6 +164,12 @@ impl Cluster {
                     .collect()
             })
             .await?;
+        // A known document must not be taken for a new one because nobody could be asked.
+        let unknown: Vec<ShardId> =
+            gathered.missing.iter().filter(|shard| to_ask.contains_key(shard)).copied().collect();
+        if !unknown.is_empty() {
+            return Err(shard_unavailable(&unknown));
+        }
         for body in gathered.bodies(self, index)?.iter().flatten() {
             let page: Page = serde_json::from_slice(body).map_err(|error| {
                 ApiError::internal(format!("A node's answer cannot be understood: {error}."))
