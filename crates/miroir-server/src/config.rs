@@ -77,6 +77,8 @@ pub struct Config {
     pub store_path: PathBuf,
     /// How long one node may take to answer one read.
     pub node_timeout: Duration,
+    /// From the end of one comparison of all replicas to the beginning of the next.
+    pub anti_entropy_interval: Duration,
     /// What to do when a shard is unavailable.
     pub unavailable_shard_policy: UnavailableShardPolicy,
     /// Largest request body accepted, in bytes, after decompression.

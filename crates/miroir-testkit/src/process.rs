@@ -256,8 +256,55 @@ impl MeilisearchProcess {
     /// Starts it again on an empty disk, as a replaced machine would.
     pub async fn restart_empty(&mut self) {
         self.supervised.kill();
-        std::fs::remove_dir_all(self.directory.path().join("data")).expect("the data can be removed");
+        self.empty_disk();
         self.restart().await;
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn saved_data(&self) -> PathBuf {
+        self.directory.path().join("saved-data")
+    }
+
+    /// Removes its data. It must not be running.
+    pub fn empty_disk(&self) {
+        remove(&self.data());
+    }
+
+    /// Copies its data aside. It must not be running.
+    pub fn save_disk(&self) {
+        remove(&self.saved_data());
+        copy_directory(&self.data(), &self.saved_data());
+    }
+
+    /// Puts back what was copied aside. It must not be running.
+    pub fn restore_disk(&self) {
+        remove(&self.data());
+        copy_directory(&self.saved_data(), &self.data());
+    }
+}
+
+fn remove(directory: &Path) {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            panic!("cannot remove {}: {error}", directory.display())
+        }
+        _ => {}
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory can be made");
+    for entry in std::fs::read_dir(from).expect("a directory can be read") {
+        let entry = entry.expect("a directory can be read");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file can be copied");
+        }
     }
 }
 

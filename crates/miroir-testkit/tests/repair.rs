@@ -63,6 +63,7 @@ async fn newest_task(node: &MeilisearchProcess) -> u64 {
 #[tokio::test]
 async fn a_node_that_missed_writes_gets_what_it_missed_and_no_more() {
     let (mut oracle, corpus) = loaded().await;
+    oracle.apply_ok(Method::PUT, "/indexes/load/settings/filterable-attributes", &json!(["id"])).await;
     let last = newest_task(&oracle.cluster().nodes[LOST]).await;
     oracle.cluster().nodes[LOST].kill();
     let id = |place: usize| corpus.documents[place]["id"].clone();
@@ -79,14 +80,55 @@ async fn a_node_that_missed_writes_gets_what_it_missed_and_no_more() {
     oracle.apply_ok(Method::POST, "/indexes/load/documents", &json!(new)).await;
     let gone: Vec<Value> = (40..60).map(id).collect();
     oracle.apply_ok(Method::POST, "/indexes/load/documents/delete-batch", &json!(gone)).await;
+    // The tasks are compared too: what is deleted is counted once, with copies and with a copy away.
+    let picked = json!({ "filter": format!("id IN [{}, {}]", id(60), id(61)) });
+    oracle.apply_ok(Method::POST, "/indexes/load/documents/delete", &picked).await;
 
     oracle.cluster().nodes[LOST].restart().await;
     wait_until_whole(oracle.cluster()).await;
-    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS - 20 + 5, 2).await;
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS - 22 + 5, 2).await;
     let received = documents_received_since(&oracle.cluster().nodes[LOST], last).await;
     assert!(received <= 35, "{received} documents were copied, of which 35 at most had changed");
     let documents = oracle.compare_documents("load").await;
     assert!(documents.is_empty(), "the documents differ:\n{documents}");
+}
+
+#[tokio::test]
+async fn an_index_emptied_while_a_node_was_away_is_empty_on_all() {
+    let (mut oracle, _) = loaded().await;
+    oracle.cluster().nodes[LOST].kill();
+    oracle.apply_ok(Method::DELETE, "/indexes/load/documents", &Value::Null).await;
+    let new = json!([{ "id": "new", "title": "the only one", "_vectors": { "manual": null } }]);
+    oracle.apply_ok(Method::POST, "/indexes/load/documents", &new).await;
+    oracle.cluster().nodes[LOST].restart().await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "load", 1, 2).await;
+}
+
+/// Nobody asks for a comparison: the one that is made now and then finds it.
+#[tokio::test]
+async fn drift_is_mended_without_being_asked() {
+    let often = "anti_entropy_interval_ms: 500\n";
+    let cluster = Cluster::start_with_proxies(SHAPE, often).await;
+    let client = cluster.client().clone();
+    let documents: Vec<Value> = (0..200).map(|id| json!({ "id": id, "title": "film" })).collect();
+    let answer = client.post("/indexes/films/documents", &json!(documents)).await;
+    client.wait_success(answer).await;
+    let node = cluster.nodes[LOST].client().clone();
+    let held = node.get("/indexes/films/documents?limit=1").await.ok()["results"][0].clone();
+    let path = format!("/indexes/films/documents/{}", held["id"]);
+    let answer = node.delete(&path).await;
+    node.wait_success(answer).await;
+    let started = Instant::now();
+    loop {
+        let found = node.get(&path).await;
+        if found.status == 200 {
+            assert_eq!(found.ok(), held, "the document is what it was");
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "nobody noticed that a document is missing");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -99,6 +141,35 @@ async fn an_empty_disk_is_noticed_before_it_is_read_and_filled_again() {
     wait_until_whole(oracle.cluster()).await;
     assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, 2).await;
     assert_same(&oracle, &corpus, "after the empty node was filled").await;
+}
+
+/// Its disk is an older copy of itself: what it acknowledged since, done or not, is not there any more.
+#[tokio::test]
+async fn a_node_that_forgets_what_it_acknowledged_is_given_it_again() {
+    let (mut oracle, corpus) = loaded().await;
+    let node = &mut oracle.cluster().nodes[LOST];
+    node.kill();
+    node.save_disk();
+    node.restart().await;
+    wait_until_whole(oracle.cluster()).await;
+    let changed = |word: &str| -> Value {
+        let change = |document: &Value| json!({ "id": document["id"], "title": word });
+        corpus.documents.iter().map(change).collect()
+    };
+    oracle.apply_ok(Method::PUT, "/indexes/load/documents", &changed("done")).await;
+    let (reference, subject) = (oracle.reference_client().clone(), oracle.subject_client().clone());
+    let path = "/indexes/load/documents";
+    let change = changed("acknowledged");
+    let acknowledged = tokio::join!(reference.put(path, &change), subject.put(path, &change));
+    let node = &mut oracle.cluster().nodes[LOST];
+    node.kill();
+    node.restore_disk();
+    node.restart().await;
+    tokio::join!(reference.wait_success(acknowledged.0), subject.wait_success(acknowledged.1));
+    assert_same(&oracle, &corpus, "with an old disk").await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, 2).await;
+    assert_same(&oracle, &corpus, "after the old disk was brought up to date").await;
 }
 
 #[tokio::test]

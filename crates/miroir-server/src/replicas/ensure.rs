@@ -6,15 +6,19 @@ use miroir_node::{Call, Node, NodeError};
 use serde_json::json;
 
 use super::node_tasks::carry_out;
+use super::settings::{APPLY_LIMIT, Agreed};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
-use crate::workers::Agreed;
 use crate::write::encode;
 
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// How long to wait until earlier writes have been applied.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait for a turn among the writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+/// How long writes may be held up at a time.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +49,28 @@ pub(crate) async fn note_disorder(
     Ok(())
 }
 
-/// Waits until every write of the index that has been accepted by now has been applied. Whoever goes on to hold the
-/// queue for the last of them calls it before as well: a task may have to wait for a node that is away.
-pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
+/// Does something while no write of the index is on its way: what was accepted has been applied, and what comes waits,
+/// for a bounded time. What the work had done when its time was over stays done.
+pub(crate) async fn hold<T>(
+    cluster: &Cluster,
+    index: &Index,
+    work: impl Future<Output = Result<T, RepairError>>,
+) -> Result<T, RepairError> {
+    drain(cluster, &index.uid).await?;
+    let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+    let held = async {
+        drain(cluster, &index.uid).await?;
+        work.await
+    };
+    tokio::time::timeout(HOLD_LIMIT, held).await.unwrap_or_else(|_elapsed| {
+        let limit = HOLD_LIMIT.as_secs();
+        Err(RepairError::NotNow(format!("index `{}` would be held up for longer than {limit} s", index.uid)))
+    })
+}
+
+/// Waits until every write of the index that has been accepted by now has been applied. Before the queue is held as
+/// well as under it: a task may have to wait for a node that is away.
+async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
     let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
     let mut newest = None;
     loop {
@@ -103,6 +126,6 @@ pub(crate) async fn ensure_index(
         needs: cluster.needs_of_one_behind(view),
         hash: &view.record.settings_hash,
     };
-    agreed.apply(target, uid).await?;
+    agreed.apply(target, uid, APPLY_LIMIT).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use miroir_core::reconcile::Version;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::index::IndexView;
 use crate::write::encode;
@@ -53,20 +53,31 @@ struct Page<'a> {
     results: Vec<Fields<'a>>,
 }
 
-/// Which documents are meant, as a filter.
-pub(crate) struct Selection(String);
+/// Which documents are meant, as the fields of a request that say so.
+pub(crate) struct Selection(Map<String, Value>);
 
 impl Selection {
+    fn filter(filter: String) -> Self {
+        Self(Map::from_iter([("filter".to_owned(), filter.into())]))
+    }
+
     /// Everything in these shards.
     pub fn shards(shards: &[ShardId]) -> Self {
-        Self(shard_filter(shards.iter().copied()))
+        Self::filter(shard_filter(shards.iter().copied()))
+    }
+
+    /// Of these, only the documents with some ids.
+    pub fn among<S: AsRef<str>>(mut self, ids: &[S]) -> Self {
+        let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
+        self.0.insert("ids".to_owned(), json!(ids));
+        self
     }
 
     /// The same, cut into parts that follow each other in the order of insertion.
     pub fn in_order(shards: &[ShardId], next_position: u64) -> Vec<Self> {
         let everything = shard_filter(shards.iter().copied());
         if next_position <= POSITIONS_AT_ONCE {
-            return vec![Self(everything)];
+            return vec![Self::filter(everything)];
         }
         let part = |first: u64| {
             let end = first + POSITIONS_AT_ONCE;
@@ -79,7 +90,7 @@ impl Selection {
             // What has no place is somebody else's, and must be seen once as well.
             let or_placeless =
                 if first == 0 { format!(" OR {INSERTED_AT_FIELD} NOT EXISTS") } else { String::new() };
-            Self(format!("{everything} AND ({range}{or_placeless})"))
+            Self::filter(format!("{everything} AND ({range}{or_placeless})"))
         };
         (0..next_position).step_by(POSITIONS_AT_ONCE as usize).map(part).collect()
     }
@@ -87,7 +98,7 @@ impl Selection {
     /// What belongs to none of the shards that are placed on a node: not written there through Miroir, or left of
     /// another index of the same name.
     pub fn strays(placed: &[ShardId]) -> Self {
-        Self(format!("NOT {}", shard_filter(placed.iter().copied())))
+        Self::filter(format!("NOT {}", shard_filter(placed.iter().copied())))
     }
 }
 
@@ -101,25 +112,21 @@ pub(crate) async fn holdings(
 ) -> Result<Holdings, NodeError> {
     let mut holdings = Holdings::new();
     let Some(primary_key) = &index.record.primary_key else { return Ok(holdings) };
-    let Selection(filter) = selection;
     let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
     let mut offset = 0;
     loop {
-        let (body, page_length) = match compare {
+        let (mut body, page_length) = match compare {
             Compare::ByWrite => {
                 let fields = [primary_key.as_str(), UPDATED_AT_FIELD, INSERTED_AT_FIELD];
-                let body =
-                    json!({ "filter": filter, "fields": fields, "offset": offset, "limit": STAMPS_PER_PAGE });
-                (body, STAMPS_PER_PAGE)
+                (json!({ "fields": fields }), STAMPS_PER_PAGE)
             }
-            Compare::ByContent => {
-                let vectors = has_embedders(index);
-                let body = json!({
-                    "filter": filter, "offset": offset, "limit": DOCUMENTS_PER_PAGE, "retrieveVectors": vectors
-                });
-                (body, DOCUMENTS_PER_PAGE)
-            }
+            Compare::ByContent => (json!({ "retrieveVectors": has_embedders(index) }), DOCUMENTS_PER_PAGE),
         };
+        body["offset"] = offset.into();
+        body["limit"] = page_length.into();
+        for (field, value) in &selection.0 {
+            body[field] = value.clone();
+        }
         let answer = node.send(&Call::post(path.clone(), body.to_string(), CALL_LIMIT)).await?;
         if !answer.status.is_success() {
             let said = String::from_utf8_lossy(&answer.body);
@@ -179,7 +186,7 @@ mod tests {
     fn parts_leave_nothing_out_at_either_end() {
         let parts: Vec<String> = Selection::in_order(&[ShardId(3)], 3 * POSITIONS_AT_ONCE)
             .into_iter()
-            .map(|part| part.0)
+            .map(|part| part.0["filter"].to_string())
             .collect();
         assert_eq!(parts.len(), 3);
         assert!(parts[0].contains("NOT EXISTS") && !parts[1].contains("NOT EXISTS"));

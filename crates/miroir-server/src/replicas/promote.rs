@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::ensure::ensure_index;
 use super::identity::token_key;
 use super::node_tasks::newest;
+use super::repair::activated_key;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::store_error;
@@ -81,6 +82,7 @@ impl Cluster {
         for uid in promotions.iter().map(|promotion| promotion.index.as_str()).collect::<BTreeSet<_>>() {
             let Some(view) = self.handle(uid).view() else { continue };
             ensure_index(self, node, &view).await.map_err(|error| unreachable(name, &error.to_string()))?;
+            self.store.put_meta(&activated_key(uid, name), "").await.map_err(store_error)?;
             self.decide(&self.handle(uid), node).await?;
         }
         if !node.health().is_up() {

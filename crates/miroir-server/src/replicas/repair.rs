@@ -12,19 +12,16 @@ use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeError};
 
 use super::copy::{Copy, Wanted};
-use super::ensure::{DRAIN_LIMIT, RepairError, drain, ensure_index, note_disorder};
-use super::holdings::{Compare, Selection, holdings};
+use super::ensure::{DRAIN_LIMIT, RepairError, ensure_index, hold, note_disorder};
+use super::holdings::{Compare, Selection};
 use super::node_tasks::{failed_since, newest, tasks_since, wait_until_idle};
+use super::verify::{is_same, strays_of};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::workers::Report;
 use crate::write::encode;
 
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// How long a repair waits for its turn among the writes.
-const QUEUE_LIMIT: Duration = Duration::from_secs(60);
-/// How long a repair may hold the writes up at a time. What it copied until then is not lost.
-const HOLD_LIMIT: Duration = Duration::from_secs(20);
 /// Documents that are compared while writes wait: a second or two of reading.
 const DOCUMENTS_AT_ONCE: u64 = 100_000;
 /// Rounds of copying while writes go on. More would never catch up.
@@ -52,8 +49,9 @@ struct Way {
 type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
 /// Name under which the store remembers the newest task of a node when a replica of an index was last made active
-/// there: what failed since then may have left documents that are not those of any moment.
-fn activated_key(uid: &str, node: &str) -> String {
+/// there: what failed since then may have left documents that are not those of any moment. Empty after the operator
+/// accepted another disk, where numbers begin elsewhere.
+pub(crate) fn activated_key(uid: &str, node: &str) -> String {
     format!("activated-at:{node}:{uid}")
 }
 
@@ -77,19 +75,16 @@ impl Repair<'_> {
         }
         let documents_per_shard = view.record.next_position / u64::from(view.record.shards.max(1)) + 1;
         let at_once = (DOCUMENTS_AT_ONCE / documents_per_shard).max(1) as usize;
-        for shards in self.shards.chunks(at_once) {
-            drain(self.cluster, &self.index.uid).await?;
-            let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+        let ways = self.ways(&view, self.shards, compare);
+        let within_reach: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
+        for shards in within_reach.chunks(at_once) {
             self.tell("last difference");
-            match tokio::time::timeout(HOLD_LIMIT, self.finish(&view, shards, compare)).await {
-                Ok(finished) => copied += finished?,
-                Err(_elapsed) => {
-                    let reason = format!("the last difference took longer than {} s", HOLD_LIMIT.as_secs());
-                    return Err(RepairError::NotNow(reason));
-                }
-            }
+            copied += hold(self.cluster, self.index, self.finish(&view, shards, compare)).await?;
         }
-        Ok(copied)
+        match self.shards.len() - within_reach.len() {
+            0 => Ok(copied),
+            left => Err(RepairError::NotNow(format!("of {left} shards no active replica can be reached"))),
+        }
     }
 
     fn tell(&self, what: &str) {
@@ -112,13 +107,11 @@ impl Repair<'_> {
         if is_there {
             return Ok(());
         }
-        let _queue = self.index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
-        let made = async {
+        hold(self.cluster, self.index, async {
             ensure_index(self.cluster, self.target, view).await?;
             note_disorder(self.cluster, self.index, self.target).await
-        };
-        let timed_out = |_| RepairError::NotNow("the node is slow to make the index".to_owned());
-        tokio::time::timeout(HOLD_LIMIT, made).await.map_err(timed_out)?
+        })
+        .await
     }
 
     /// Whether these replicas of the same index are still to be repaired. One of the same name may have been made
@@ -126,8 +119,7 @@ impl Repair<'_> {
     fn still_wanted(&self, view: &IndexView, shards: &[ShardId]) -> bool {
         let target = self.target.id().as_str();
         self.index.view().is_some_and(|now| {
-            now.record.created_at == view.record.created_at
-                && shards.iter().all(|shard| now.replica_state(*shard, target).needs_repair())
+            is_same(&now, view) && shards.iter().all(|shard| now.replica_state(*shard, target).needs_repair())
         })
     }
 
@@ -159,7 +151,6 @@ impl Repair<'_> {
         shards: &[ShardId],
         compare: Compare,
     ) -> Result<usize, RepairError> {
-        drain(self.cluster, &self.index.uid).await?;
         let Some(view) = self.index.view() else { return Ok(0) };
         if !self.still_wanted(begun, shards) {
             return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
@@ -171,9 +162,7 @@ impl Repair<'_> {
         let before = newest(self.target, Some(uid)).await?;
         let copy = Copy { index: &view, target: self.target };
         let mut own: BTreeSet<u64> = BTreeSet::new();
-        let strays = Selection::strays(&view.shards_on(name));
-        let strays = holdings(self.target, &view, &strays, Compare::ByWrite).await?;
-        let strays: Vec<String> = strays.into_keys().collect();
+        let strays = strays_of(&view, self.target, |all| all).await?;
         own.extend(copy.remove(&strays).await?);
         let ways = self.ways(&view, shards, compare);
         let mut changed = strays.len();

@@ -1,12 +1,11 @@
 //! Comparing the active replicas of shards by content, and mending what differs.
 //!
-//! Replicas are compared while writes go on, which shows differences that are only writes on their way. So where
-//! something differs, the index's writes wait, what was accepted is applied, and it is compared once more: what
-//! differs then is real, and is judged document by document (`core::reconcile`).
+//! Replicas are compared while writes go on, which shows differences that are only writes on their way. So what
+//! differs is compared once more while the index's writes wait, some documents at a time: what differs then is real,
+//! and is judged document by document (`core::reconcile`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use miroir_core::reconcile::{Verdict, Version, judge};
 use miroir_core::shard::{ShardId, shard_of};
@@ -14,13 +13,13 @@ use miroir_node::{Node, NodeError};
 use serde::Serialize;
 
 use super::copy::Copy;
-use super::ensure::{RepairError, drain};
+use super::ensure::{RepairError, hold};
 use super::holdings::{Compare, Holdings, Selection, holdings};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 
-/// How long a comparison waits for its turn among the writes.
-const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+/// Documents that are compared once more and mended while writes wait.
+const DOCUMENTS_AT_ONCE: usize = 1_000;
 /// Differing documents that are told one by one.
 const MOST_TOLD: usize = 100;
 
@@ -75,7 +74,6 @@ impl Cluster {
         let Some(view) = index.view().filter(|view| view.record.settings_version > 0) else {
             return Ok(verification);
         };
-        let mut suspicious: BTreeSet<ShardId> = BTreeSet::new();
         for group in self.groups(&view, shards) {
             if group.nodes.len() < 2 {
                 verification.shards_alone += group.shards.len();
@@ -84,25 +82,45 @@ impl Cluster {
             verification.shards_compared += group.shards.len();
             let held = read(&view, &group, &Selection::shards(&group.shards)).await?;
             verification.documents += held.first().map_or(0, Holdings::len);
-            let differing = differing(&held).into_keys();
-            suspicious.extend(differing.map(|id| shard_of(&id, view.record.shards)));
+            let suspicious: Vec<String> = differing(&held).into_keys().collect();
+            drop(held);
+            for some in suspicious.chunks(DOCUMENTS_AT_ONCE) {
+                hold(self, index, self.settle(index, &view, &group.shards, some, mend, &mut verification))
+                    .await?;
+            }
         }
         // Strays belong to no shard, so they are looked for with the first.
-        let looks_for_strays = shards.contains(&ShardId(0));
-        let has_strays = looks_for_strays && !self.strays(&view).await?.is_empty();
-        if suspicious.is_empty() && !has_strays {
-            return Ok(verification);
+        if shards.contains(&ShardId(0)) {
+            for (node, strays) in self.strays(&view).await? {
+                for some in strays.chunks(DOCUMENTS_AT_ONCE) {
+                    hold(self, index, settle_strays(index, &view, &node, some, mend, &mut verification))
+                        .await?;
+                }
+            }
         }
-        drain(self, &index.uid).await?;
-        let _queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
-        drain(self, &index.uid).await?;
-        let Some(view) = index.view() else { return Ok(verification) };
-        if has_strays {
-            self.verify_strays(&view, mend, &mut verification).await?;
+        for finding in &verification.findings {
+            tracing::warn!(
+                index = %index.uid, shard = finding.shard.0, document = finding.document, held = ?finding.held,
+                right = finding.right, repaired = verification.repaired, "replicas differ"
+            );
         }
-        let suspicious: Vec<ShardId> = suspicious.into_iter().collect();
-        for group in self.groups(&view, &suspicious) {
-            let held = read(&view, &group, &Selection::shards(&group.shards)).await?;
+        Ok(verification)
+    }
+
+    /// Compares documents that seemed to differ once more, and mends them if asked to. No write is on its way.
+    async fn settle(
+        &self,
+        index: &Index,
+        begun: &IndexView,
+        shards: &[ShardId],
+        ids: &[String],
+        mend: bool,
+        verification: &mut Verification,
+    ) -> Result<(), RepairError> {
+        let Some(view) = index.view().filter(|view| is_same(view, begun)) else { return Ok(()) };
+        // Somebody else may have written a document into a shard that is not its own.
+        for group in self.groups(&view, shards) {
+            let held = read(&view, &group, &Selection::shards(&group.shards).among(ids)).await?;
             let differing = differing(&held);
             verification.differing += differing.len();
             for (id, verdict) in &differing {
@@ -115,13 +133,7 @@ impl Cluster {
                 verification.repaired = true;
             }
         }
-        for finding in &verification.findings {
-            tracing::warn!(
-                index = %index.uid, shard = finding.shard.0, document = finding.document, held = ?finding.held,
-                right = finding.right, repaired = verification.repaired, "replicas differ"
-            );
-        }
-        Ok(verification)
+        Ok(())
     }
 
     /// Documents that belong to no shard, by the node that holds them.
@@ -129,43 +141,12 @@ impl Cluster {
         let mut found = Vec::new();
         for node in view.nodes().iter().filter_map(|name| self.fleet.get(name)) {
             if node.health().is_up() {
-                let strays = holdings(
-                    node,
-                    view,
-                    &Selection::strays(&view.shards_on(node.id().as_str())),
-                    Compare::ByWrite,
-                )
-                .await?;
-                found.push((Arc::clone(node), strays.into_keys().collect::<Vec<_>>()));
+                let strays = strays_of(view, node, |all| all).await?;
+                found.push((Arc::clone(node), strays));
             }
         }
         found.retain(|(_, ids)| !ids.is_empty());
         Ok(found)
-    }
-
-    /// Tells of strays, and removes them if asked to. The index's queue is held.
-    async fn verify_strays(
-        &self,
-        view: &IndexView,
-        mend: bool,
-        verification: &mut Verification,
-    ) -> Result<(), RepairError> {
-        for (node, ids) in self.strays(view).await? {
-            verification.differing += ids.len();
-            let finding = |id: &String| Finding {
-                shard: shard_of(id, view.record.shards),
-                document: id.clone(),
-                held: BTreeMap::from([(node.id().to_string(), "foreign".to_owned())]),
-                right: None,
-            };
-            let room = MOST_TOLD.saturating_sub(verification.findings.len());
-            verification.findings.extend(ids.iter().take(room).map(finding));
-            if mend {
-                Copy { index: view, target: &node }.remove(&ids).await?;
-                verification.repaired = true;
-            }
-        }
-        Ok(())
     }
 
     /// The readable replicas within reach, by the nodes that they are on.
@@ -186,6 +167,48 @@ impl Cluster {
         };
         by_nodes.into_iter().map(group).collect()
     }
+}
+
+/// Whether it is still the same index, not another one of its name.
+pub(super) fn is_same(now: &IndexView, begun: &IndexView) -> bool {
+    now.record.created_at == begun.record.created_at
+}
+
+/// Ids of the documents on a node that belong to no shard there, of all or of some.
+pub(super) async fn strays_of(
+    view: &IndexView,
+    node: &Arc<Node>,
+    which: impl FnOnce(Selection) -> Selection,
+) -> Result<Vec<String>, NodeError> {
+    let strays = which(Selection::strays(&view.shards_on(node.id().as_str())));
+    Ok(holdings(node, view, &strays, Compare::ByWrite).await?.into_keys().collect())
+}
+
+/// Tells of documents on a node that belong to no shard there, and removes them if asked to. No write is on its way.
+async fn settle_strays(
+    index: &Index,
+    begun: &IndexView,
+    node: &Arc<Node>,
+    ids: &[String],
+    mend: bool,
+    verification: &mut Verification,
+) -> Result<(), RepairError> {
+    let Some(view) = index.view().filter(|view| is_same(view, begun)) else { return Ok(()) };
+    let ids = strays_of(&view, node, |strays| strays.among(ids)).await?;
+    verification.differing += ids.len();
+    let finding = |id: &String| Finding {
+        shard: shard_of(id, view.record.shards),
+        document: id.clone(),
+        held: BTreeMap::from([(node.id().to_string(), "foreign".to_owned())]),
+        right: None,
+    };
+    let room = MOST_TOLD.saturating_sub(verification.findings.len());
+    verification.findings.extend(ids.iter().take(room).map(finding));
+    if mend {
+        Copy { index: &view, target: node }.remove(&ids).await?;
+        verification.repaired = true;
+    }
+    Ok(())
 }
 
 /// What each node of a group holds, in the order of the nodes.

@@ -14,8 +14,6 @@ use miroir_core::shard::ShardId;
 use super::worker::{Report, Worker};
 use crate::cluster::Cluster;
 
-/// From the end of one pass to the beginning of the next.
-const BETWEEN_PASSES: Duration = Duration::from_secs(600);
 /// Shards compared in one step: what nodes hold of them is in memory.
 const SHARDS_PER_STEP: usize = 4;
 /// The share of the time in which nodes are asked is one in so many.
@@ -28,12 +26,14 @@ pub(crate) struct AntiEntropyWorker {
     /// What is left of this pass: index uids, and shards, none for the index's settings.
     left: VecDeque<(String, Vec<ShardId>)>,
     next_pass: Instant,
+    /// From the end of one pass to the beginning of the next.
+    interval: Duration,
 }
 
 impl AntiEntropyWorker {
     /// The first pass does not begin with the process, which has better things to do then.
-    pub fn new() -> Self {
-        Self { left: VecDeque::new(), next_pass: Instant::now() + BETWEEN_PASSES }
+    pub fn new(interval: Duration) -> Self {
+        Self { left: VecDeque::new(), next_pass: Instant::now() + interval, interval }
     }
 }
 
@@ -47,7 +47,7 @@ impl Worker for AntiEntropyWorker {
         let Some((uid, shards)) = self.left.pop_front() else {
             if Instant::now() >= self.next_pass {
                 self.left = everything(cluster);
-                self.next_pass = Instant::now() + BETWEEN_PASSES;
+                self.next_pass = Instant::now() + self.interval;
             }
             return SHORTEST_PAUSE
                 .max(self.next_pass.saturating_duration_since(Instant::now()).min(LONGEST_PAUSE));
@@ -68,7 +68,7 @@ impl Worker for AntiEntropyWorker {
         }
         if self.left.is_empty() {
             report.finished();
-            self.next_pass = Instant::now() + BETWEEN_PASSES;
+            self.next_pass = Instant::now() + self.interval;
         }
         (begun.elapsed() * ONE_IN).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 
 pub(crate) use follower::follow_tasks;
-pub(crate) use settings::Agreed;
 pub(crate) use worker::{Report, WorkerStatus};
 
 /// Starts the workers that look for something to do on their own.
 pub(crate) fn start_workers(cluster: &Arc<Cluster>) {
     worker::start(cluster, repair::RepairWorker::default());
-    worker::start(cluster, anti_entropy::AntiEntropyWorker::new());
+    worker::start(cluster, anti_entropy::AntiEntropyWorker::new(cluster.config.anti_entropy_interval));
 }

@@ -322,6 +322,7 @@ mod tests {
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             max_body_bytes: 0,
             shutdown_grace: Duration::from_secs(1),
+            anti_entropy_interval: Duration::from_secs(600),
         };
         let fleet = Fleet::new([("a", 0, "http://127.0.0.1:9")], None).unwrap();
         let (acknowledged, _) = tokio::sync::mpsc::channel(1);

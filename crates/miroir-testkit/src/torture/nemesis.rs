@@ -64,23 +64,19 @@ async fn begin(stage: &Stage, cluster: &mut Cluster, fault: &Fault, hold: Durati
         FaultKind::Wipe => {
             let Some(gate) = wait_whole(stage, cluster).await else { return false };
             cluster.nodes[number].kill();
-            remove(&cluster.nodes[number].directory().join("data"));
+            cluster.nodes[number].empty_disk();
             end_unnoticed(cluster, fault, gate).await;
         }
         FaultKind::OldCopy => {
-            let data = cluster.nodes[number].directory().join("data");
-            let copy = cluster.nodes[number].directory().join("old");
             cluster.nodes[number].kill();
-            remove(&copy);
-            copy_directory(&data, &copy);
+            cluster.nodes[number].save_disk();
             cluster.nodes[number].restart().await;
             stage.report.note(format_args!("NEMESIS copied the data of {number}"));
             // Long enough for the copy to be outdated.
             tokio::time::sleep(hold.max(Duration::from_secs(2))).await;
             let Some(gate) = wait_whole(stage, cluster).await else { return false };
             cluster.nodes[number].kill();
-            remove(&data);
-            copy_directory(&copy, &data);
+            cluster.nodes[number].restore_disk();
             end_unnoticed(cluster, fault, gate).await;
         }
         FaultKind::Clock => {
@@ -214,28 +210,6 @@ fn largest_file(directory: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.max().unwrap_or_default()
-}
-
-fn remove(directory: &Path) {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            panic!("cannot remove {}: {error}", directory.display())
-        }
-        _ => {}
-    }
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory can be made");
-    for entry in std::fs::read_dir(from).expect("a directory can be read") {
-        let entry = entry.expect("a directory can be read");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a file can be copied");
-        }
-    }
 }
 
 /// The library that shifts the clock of a process, where it is installed.

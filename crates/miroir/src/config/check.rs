@@ -55,6 +55,12 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
         nodes,
         store_path: store_path(raw.task_store, places)?,
         node_timeout: milliseconds(raw.scatter.node_timeout_ms, 5_000, "scatter.node_timeout_ms", places)?,
+        anti_entropy_interval: milliseconds(
+            raw.anti_entropy_interval_ms,
+            600_000,
+            "anti_entropy_interval_ms",
+            places,
+        )?,
         unavailable_shard_policy: policy(raw.scatter.unavailable_shard_policy.as_deref(), places)?,
         max_body_bytes: number(
             raw.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES),

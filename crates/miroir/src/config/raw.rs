@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
     pub min_write_acks: Option<i64>,
     pub max_body_bytes: Option<i64>,
     pub shutdown_grace_ms: Option<i64>,
+    pub anti_entropy_interval_ms: Option<i64>,
     #[serde(default)]
     pub task_store: RawStore,
     #[serde(default)]

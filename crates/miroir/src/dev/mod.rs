@@ -140,6 +140,7 @@ async fn serve(
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,
         shutdown_grace: Duration::from_secs(10),
+        anti_entropy_interval: Duration::from_secs(600),
     };
     let mut serving = tokio::spawn(miroir_server::run(config, stop.clone()));
     let url = format!("http://127.0.0.1:{}", arguments.port);
