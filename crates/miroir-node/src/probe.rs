@@ -17,6 +17,8 @@ use crate::node::Node;
 use crate::version::refusal;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// The same for a node that is not in service: it may have come back, and what it missed is waiting for it.
+const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(200);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long one check of a recovering node may take.
@@ -53,8 +55,9 @@ impl Fleet {
             tasks.spawn(async move {
                 let probing = async {
                     loop {
+                        let pause = if node.health().is_up() { PROBE_EVERY } else { PROBE_EVERY_WHILE_OUT };
                         // Either way it is time for a probe.
-                        let _ = tokio::time::timeout(PROBE_EVERY, node.health().probe_wanted()).await;
+                        let _ = tokio::time::timeout(pause, node.health().probe_wanted()).await;
                         probe(&node, check.as_ref()).await;
                     }
                 };

@@ -1,7 +1,7 @@
 //! Making a replica equal to an active one: the documents that differ are copied, those that are too many removed.
 //!
 //! Copies are whole documents, stamps included, so a copied document is as good as one written. Only what differs
-//! is sent, in bodies of a few megabytes that the node may batch; it is waited for at the end.
+//! is sent, in bodies of a few megabytes that the node may batch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::holdings::{Compare, Difference, Selection, difference, has_embedders, holdings};
-use super::node_tasks::{carry_out, enqueue, wait_for};
+use super::node_tasks::{enqueue, wait_for};
 use crate::index::IndexView;
 use crate::write::encode;
 
@@ -61,9 +61,9 @@ impl Copy<'_> {
         Ok(difference(&source?, target?, compare))
     }
 
-    /// Copies documents in the order given, because a node numbers them as they come, and waits until they are
-    /// there. One that its source no longer has is left out. `go_on` is told how many were read, and may say that
-    /// this is the end of it. Returns the tasks of the target that it took.
+    /// Has documents copied in the order given, because a node numbers them as they come. One that its source no
+    /// longer has is left out. `go_on` is told how many were read, and may say that this is the end of it. Returns the
+    /// tasks of the target, to be waited for: what a node has queued together it does together.
     pub async fn copy(
         &self,
         mut wanted: &[Wanted],
@@ -92,10 +92,15 @@ impl Copy<'_> {
             }
         }
         self.send(&mut body, &mut tasks).await?;
-        for task in &tasks {
+        Ok(tasks)
+    }
+
+    /// Waits until the target has carried out its tasks.
+    pub async fn wait(&self, tasks: &[u64]) -> Result<(), NodeError> {
+        for task in tasks {
             wait_for(self.target, *task, TASK_LIMIT).await?;
         }
-        Ok(tasks)
+        Ok(())
     }
 
     /// Sends what there is, if anything, and waits while the node has too much to do.
@@ -137,13 +142,13 @@ impl Copy<'_> {
         Ok(wanted.iter().filter_map(|(_, id)| found.remove(id)).collect())
     }
 
-    /// Removes documents from the target and waits until they are gone. Returns the tasks that it took.
+    /// Has documents removed from the target. Returns its tasks, to be waited for.
     pub async fn remove(&self, ids: &[String]) -> Result<Vec<u64>, NodeError> {
         let path = format!("/indexes/{}/documents/delete-batch", encode(&self.index.record.uid));
         let mut tasks = Vec::new();
         for some in ids.chunks(IDS_PER_DELETION) {
             let call = Call::post(path.clone(), json!(some).to_string(), CALL_LIMIT);
-            tasks.push(carry_out(self.target, &call, TASK_LIMIT).await?);
+            tasks.push(enqueue(self.target, &call).await?);
         }
         Ok(tasks)
     }

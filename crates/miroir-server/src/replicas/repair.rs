@@ -78,7 +78,7 @@ impl Repair<'_> {
         let ways = self.ways(&view, self.shards, compare);
         let within_reach: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
         for shards in within_reach.chunks(at_once) {
-            self.tell("last difference");
+            self.tell("waiting for earlier writes");
             copied += hold(self.cluster, self.index, self.finish(&view, shards, compare)).await?;
         }
         match self.shards.len() - within_reach.len() {
@@ -88,6 +88,7 @@ impl Repair<'_> {
     }
 
     fn tell(&self, what: &str) {
+        tracing::debug!(index = %self.index.uid, node = %self.target.id(), what, "repairing");
         self.report.doing(format!("index `{}` on node `{}`: {what}", self.index.uid, self.target.id()));
     }
 
@@ -137,7 +138,7 @@ impl Repair<'_> {
                     progress(documents);
                     self.still_wanted(view, self.shards)
                 };
-                copy.copy(&missing, go_on).await?;
+                copy.wait(&copy.copy(&missing, go_on).await?).await?;
                 copied += missing.len();
             }
         }
@@ -155,6 +156,7 @@ impl Repair<'_> {
         if !self.still_wanted(begun, shards) {
             return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
         }
+        self.tell("preparing the node");
         wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
         ensure_index(self.cluster, self.target, &view).await?;
         note_disorder(self.cluster, self.index, self.target).await?;
@@ -163,18 +165,26 @@ impl Repair<'_> {
         let copy = Copy { index: &view, target: self.target };
         let mut own: BTreeSet<u64> = BTreeSet::new();
         let strays = strays_of(&view, self.target, |all| all).await?;
-        own.extend(copy.remove(&strays).await?);
+        let tasks = copy.remove(&strays).await?;
+        copy.wait(&tasks).await?;
+        own.extend(tasks);
+        self.tell("last difference");
         let ways = self.ways(&view, shards, compare);
         let mut changed = strays.len();
         for part in parts(&view, &ways) {
             let (to_copy, to_remove) = self.difference(&view, &part).await?;
+            self.tell("copying and removing");
             let mut progress = self.progress(to_copy.len());
             let go_on = |documents| {
                 progress(documents);
                 true
             };
-            own.extend(copy.copy(&to_copy, go_on).await?);
-            own.extend(copy.remove(&to_remove).await?);
+            let (mut tasks, removals) =
+                futures_util::future::try_join(copy.copy(&to_copy, go_on), copy.remove(&to_remove)).await?;
+            tasks.extend(removals);
+            // Before the next part is compared: a document may have moved from one to the other.
+            copy.wait(&tasks).await?;
+            own.extend(tasks);
             changed += to_copy.len() + to_remove.len();
         }
         let repaired: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();

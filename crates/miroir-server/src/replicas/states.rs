@@ -4,6 +4,8 @@
 //! decided here, with the record held: the last readable replica of a shard is never put aside, and a joining one,
 //! which may hold anything, never becomes stale, which is compared less closely.
 
+use std::collections::BTreeMap;
+
 use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use miroir_store::{ReplicaKey, ReplicaStatus, StoreError};
@@ -33,11 +35,13 @@ impl Cluster {
         if changes.is_empty() {
             return;
         }
+        let mut told: BTreeMap<(&str, &str), (ReplicaState, Vec<u16>)> = BTreeMap::new();
         for status in changes {
-            tracing::warn!(
-                index = %status.key.index_uid, shard = status.key.shard.0, node = %status.key.node,
-                state = ?status.state, reason = %status.reason, "replica is put aside"
-            );
+            let cause = (status.key.node.as_str(), status.reason.as_str());
+            told.entry(cause).or_insert((status.state, Vec::new())).1.push(status.key.shard.0);
+        }
+        for ((node, reason), (state, shards)) in told {
+            tracing::warn!(index = %index.uid, node, ?shards, ?state, reason, "replicas are put aside");
         }
         index.update(|view| {
             let mut exceptions = view.exceptions.clone();

@@ -205,7 +205,8 @@ async fn settle_strays(
     let room = MOST_TOLD.saturating_sub(verification.findings.len());
     verification.findings.extend(ids.iter().take(room).map(finding));
     if mend {
-        Copy { index: &view, target: node }.remove(&ids).await?;
+        let copy = Copy { index: &view, target: node };
+        copy.wait(&copy.remove(&ids).await?).await?;
         verification.repaired = true;
     }
     Ok(())
@@ -277,8 +278,9 @@ async fn mend_group(
             }
         }
         let copy = Copy { index: view, target };
-        copy.copy(&to_copy, |_| true).await?;
-        copy.remove(&to_remove).await?;
+        let mut tasks = copy.copy(&to_copy, |_| true).await?;
+        tasks.extend(copy.remove(&to_remove).await?);
+        copy.wait(&tasks).await?;
     }
     Ok(())
 }

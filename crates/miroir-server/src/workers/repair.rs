@@ -15,6 +15,8 @@ use crate::index::IndexView;
 use crate::replicas::repair::Repair;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while something waits for its node to come back.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest pause after repairs that failed. Short enough for a node that is well again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -33,8 +35,10 @@ impl Worker for RepairWorker {
 
     async fn step(&mut self, cluster: &Arc<Cluster>, report: &Report) -> Duration {
         self.put_off.retain(|(uid, _), _| cluster.handle(uid).view().is_some());
+        let mut pause = LOOK_EVERY;
         for view in cluster.indexes() {
             for (name, shards) in waiting(&view) {
+                pause = LOOK_AGAIN;
                 let key = (view.record.uid.clone(), name.clone());
                 if self.put_off.get(&key).is_some_and(|(_, until)| Instant::now() < *until) {
                     continue;
@@ -66,7 +70,7 @@ impl Worker for RepairWorker {
                 }
             }
         }
-        LOOK_EVERY
+        pause
     }
 
     fn woken_by<'a>(&self, cluster: &'a Cluster) -> Option<&'a Notify> {

@@ -22,6 +22,8 @@ use super::binary;
 use crate::failure::Failure;
 
 /// How long a node may take to be healthy: it may have a large database to open.
+/// Memory for indexing of each node. Left to itself, each would take two thirds of the machine's.
+const INDEXING_MEMORY: &str = "1GiB";
 const HEALTHY_LIMIT: Duration = Duration::from_secs(120);
 /// How long a node may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -159,6 +161,7 @@ impl DevNode {
             .arg("--db-path")
             .arg(self.database())
             .args(["--dump-dir", "dumps", "--snapshot-dir", "snapshots", "--no-analytics"])
+            .args(["--max-indexing-memory", INDEXING_MEMORY])
             .arg("--http-addr")
             .arg(format!("127.0.0.1:{}", self.port))
             // Not an argument, which everybody on the machine could read.
