@@ -56,6 +56,14 @@ async fn wait_until_filled(node: &MeilisearchProcess) {
     }
 }
 
+/// How many repairs have come to their end.
+async fn repairs_finished(cluster: &Cluster) -> Option<u64> {
+    let workers = cluster.admin().get("/_miroir/workers").await.ok();
+    let workers = workers["workers"].as_array().cloned().unwrap_or_default();
+    let repair = workers.iter().find(|worker| worker["name"] == "repair");
+    repair?["finished"].as_u64()
+}
+
 async fn newest_task(node: &MeilisearchProcess) -> u64 {
     node.client().get("/tasks?limit=1").await.ok()["results"][0]["uid"].as_u64().unwrap_or_default()
 }
@@ -103,6 +111,25 @@ async fn an_index_emptied_while_a_node_was_away_is_empty_on_all() {
     oracle.cluster().nodes[LOST].restart().await;
     wait_until_whole(oracle.cluster()).await;
     assert_copies_agree(oracle.cluster(), "load", 1, 2).await;
+}
+
+/// Nodes do not know the index yet, and must not be blamed for that.
+#[tokio::test]
+async fn deleting_from_an_index_that_is_just_being_made_takes_no_node_out_of_service() {
+    let cluster = Cluster::start(SHAPE).await;
+    let (client, admin) = (cluster.client().clone(), cluster.admin());
+    for round in 0..10 {
+        let uid = format!("brief-{round}");
+        let made = client.post("/indexes", &json!({ "uid": uid, "primaryKey": "id" })).await;
+        let emptied = client.delete(&format!("/indexes/{uid}/documents")).await;
+        let dropped = client.delete(&format!("/indexes/{uid}")).await;
+        for answer in [made, emptied, dropped] {
+            client.wait_success(answer).await;
+        }
+        let topology = admin.get("/_miroir/topology").await.ok();
+        let nodes = topology["nodes"].as_array().cloned().unwrap_or_default();
+        assert!(nodes.iter().all(|node| node["health"] == "healthy"), "{topology}");
+    }
 }
 
 /// Nobody asks for a comparison: the one that is made now and then finds it.
@@ -159,14 +186,18 @@ async fn a_node_that_forgets_what_it_acknowledged_is_given_it_again() {
     oracle.apply_ok(Method::PUT, "/indexes/load/documents", &changed("done")).await;
     let (reference, subject) = (oracle.reference_client().clone(), oracle.subject_client().clone());
     let path = "/indexes/load/documents";
-    let change = changed("acknowledged");
+    let (change, repaired) = (changed("acknowledged"), repairs_finished(oracle.cluster()).await);
     let acknowledged = tokio::join!(reference.put(path, &change), subject.put(path, &change));
     let node = &mut oracle.cluster().nodes[LOST];
     node.kill();
     node.restore_disk();
     node.restart().await;
     tokio::join!(reference.wait_success(acknowledged.0), subject.wait_success(acknowledged.1));
-    assert_same(&oracle, &corpus, "with an old disk").await;
+    let started = Instant::now();
+    while repairs_finished(oracle.cluster()).await == repaired {
+        assert!(started.elapsed() < PATIENCE, "nobody noticed that the disk is an old one");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     wait_until_whole(oracle.cluster()).await;
     assert_copies_agree(oracle.cluster(), "load", DOCUMENTS, 2).await;
     assert_same(&oracle, &corpus, "after the old disk was brought up to date").await;

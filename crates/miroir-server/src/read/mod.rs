@@ -50,11 +50,14 @@ pub struct ReadAnswer {
     pub settings_inconsistent: bool,
 }
 
+/// Code of the error for shards that no node can answer for.
+pub(crate) const SHARD_UNAVAILABLE: &str = "miroir_shard_unavailable";
+
 /// The error for shards that no node can answer for.
 pub(crate) fn shard_unavailable(missing: &[ShardId]) -> ApiError {
     let list = missing.iter().map(|shard| shard.0.to_string()).collect::<Vec<_>>().join(",");
     let message = format!(
         "No replica of shards {list} can be reached. Start the nodes that hold them; `GET /_miroir/topology` tells which are down."
     );
-    ApiError::new(503, "miroir_shard_unavailable", ErrorType::Internal, message)
+    ApiError::new(503, SHARD_UNAVAILABLE, ErrorType::Internal, message)
 }

@@ -166,8 +166,9 @@ impl<F: Fn(Ask<'_>) -> Vec<Call> + Sync> Round<'_, F> {
                 // Not what it was when it was checked. It need not be said by more than one search.
                 let record = &self.index.record;
                 let now = self.cluster.handle(&record.uid).view();
-                // Or it was deleted after the search began, as it should be.
-                let is_there = now.is_some_and(|now| now.record.created_at == record.created_at);
+                // Or it was deleted after the search began, as it should be, or is still to be made.
+                let is_there = record.settings_version > 0
+                    && now.is_some_and(|now| now.record.created_at == record.created_at);
                 if is_there && node.health().is_up() {
                     node.disown(&format!("it does not have index `{}`", self.index.record.uid));
                 }

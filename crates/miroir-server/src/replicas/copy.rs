@@ -62,7 +62,7 @@ impl Copy<'_> {
     }
 
     /// Has documents copied in the order given, because a node numbers them as they come. One that its source no
-    /// longer has is left out. `go_on` is told how many were read, and may say that this is the end of it. Returns the
+    /// longer has is left out. `go_on` is told how many were read, and may say that no more is to be sent. Returns the
     /// tasks of the target, to be waited for: what a node has queued together it does together.
     pub async fn copy(
         &self,
@@ -77,7 +77,7 @@ impl Copy<'_> {
             wanted = rest;
             let documents = self.read(page).await?;
             if !go_on(page.len()) {
-                break;
+                return Ok(tasks);
             }
             let bytes: usize = documents.iter().map(|document| document.get().len()).sum();
             // As many as make a body, whatever their size.

@@ -1,8 +1,8 @@
 //! Replicas compared and made equal: `holdings` reads what a node holds, `copy` carries documents from node to node,
-//! `repair` makes stale replicas equal to active ones, `verify` compares active ones and mends what differs, `settings`
-//! does the same for settings, `states` records which replicas are which, `ensure` and `node_tasks` wait for what must
-//! be done before, `identity` tells whether a node that comes back still has its disk, `promote` is the operator's
-//! last resort.
+//! `repair` makes stale replicas equal to active ones, `verify` compares active ones, `settle` mends what differs,
+//! `settings` does the same for settings, `states` records which replicas are which, `ensure` and `node_tasks` wait for
+//! what must be done before, `identity` tells whether a node that comes back still has its disk, `promote` is the
+//! operator's last resort.
 
 pub(crate) mod copy;
 pub(crate) mod ensure;
@@ -12,5 +12,6 @@ pub(crate) mod node_tasks;
 pub(crate) mod promote;
 pub(crate) mod repair;
 pub(crate) mod settings;
+mod settle;
 pub(crate) mod states;
 pub(crate) mod verify;

@@ -4,24 +4,25 @@
 //! Most is copied while writes go on, in rounds, until little is left; then the index's writes wait for the last
 //! difference, some shards at a time, and the copy is exact when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use miroir_core::replica::ReplicaState;
+use miroir_core::settings::is_ours;
 use miroir_core::shard::ShardId;
-use miroir_node::{Call, Node, NodeError};
+use miroir_node::{Node, NodeError};
 
 use super::copy::{Copy, Wanted};
 use super::ensure::{DRAIN_LIMIT, RepairError, ensure_index, hold, note_disorder};
 use super::holdings::{Compare, Selection};
 use super::node_tasks::{failed_since, newest, tasks_since, wait_until_idle};
+use super::settings::{read_settings, replicas_of};
 use super::verify::{is_same, strays_of};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::workers::Report;
-use crate::write::encode;
 
-const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Documents that are compared while writes wait: a second or two of reading.
 const DOCUMENTS_AT_ONCE: u64 = 100_000;
 /// Rounds of copying while writes go on. More would never catch up.
@@ -79,6 +80,8 @@ impl Repair<'_> {
         let within_reach: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
         for shards in within_reach.chunks(at_once) {
             self.tell("waiting for earlier writes");
+            // Before writes have to wait for it: it may be applying settings that it missed.
+            wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
             copied += hold(self.cluster, self.index, self.finish(&view, shards, compare)).await?;
         }
         match self.shards.len() - within_reach.len() {
@@ -101,15 +104,21 @@ impl Repair<'_> {
         Ok(if has_failed { Compare::ByContent } else { Compare::ByWrite })
     }
 
-    /// Makes the index on a node that has none, so that documents can be copied before writes have to wait.
+    /// Makes the index on a node that has none, so that documents can be copied before writes have to wait. One that
+    /// was made without its settings, by a process that was killed in between, could not even be compared.
     async fn make_index(&self, view: &IndexView) -> Result<(), RepairError> {
-        let path = format!("/indexes/{}", encode(&view.record.uid));
-        let is_there = self.target.send(&Call::get(path, CALL_LIMIT)).await?.status.is_success();
-        if is_there {
-            return Ok(());
+        match read_settings(self.target, &view.record.uid).await {
+            Ok(settings) if is_ours(&settings) => return Ok(()),
+            // Not there, or not as it should be.
+            Ok(_) | Err(NodeError::Unintelligible { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         hold(self.cluster, self.index, async {
-            ensure_index(self.cluster, self.target, view).await?;
+            // As it is now: it may have been deleted and made anew while this waited for its turn.
+            let Some(now) = self.index.view().filter(|_| self.still_wanted(view, self.shards)) else {
+                return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
+            };
+            ensure_index(self.cluster, self.target, &now).await?;
             note_disorder(self.cluster, self.index, self.target).await
         })
         .await
@@ -138,11 +147,23 @@ impl Repair<'_> {
                     progress(documents);
                     self.still_wanted(view, self.shards)
                 };
-                copy.wait(&copy.copy(&missing, go_on).await?).await?;
+                let tasks = copy.copy(&missing, go_on).await?;
+                self.disavow(view).await?;
+                copy.wait(&tasks).await?;
                 copied += missing.len();
             }
         }
         Ok(copied)
+    }
+
+    /// What was sent last may have reached another index of the same name, made meanwhile: then its replicas on the
+    /// target may hold anything.
+    async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
+        let Some(now) = self.index.view().filter(|now| !is_same(now, begun)) else { return Ok(()) };
+        let reason = "documents of an earlier index of this name may have come in between";
+        let doubtful = replicas_of(&now, self.target.id().as_str(), ReplicaState::Joining, reason);
+        self.cluster.put_aside(self.index, doubtful).await?;
+        Err(RepairError::NotNow("the index was made anew meanwhile".to_owned()))
     }
 
     /// The last difference of some shards. The index's queue is held.
@@ -218,6 +239,9 @@ impl Repair<'_> {
             to_copy.extend(wanted);
             to_remove.extend(difference.to_remove);
         }
+        // One that is somewhere it does not belong is replaced as a whole, wherever it was.
+        let copied: HashSet<&str> = to_copy.iter().map(|(_, (_, id))| id.as_str()).collect();
+        to_remove.retain(|id: &String| !copied.contains(id.as_str()));
         to_copy.sort_by_key(|(position, _)| *position);
         Ok((to_copy.into_iter().map(|(_, wanted)| wanted).collect(), to_remove))
     }

@@ -72,16 +72,24 @@ impl Cluster {
     ) -> Result<BTreeMap<String, String>, RepairError> {
         let Some(view) = index.view() else { return Ok(BTreeMap::new()) };
         let differing = self.settings_that_differ(&view).await;
-        for (name, reason) in differing.iter().filter(|_| mend) {
-            let Some(node) = self.fleet.get(name) else { continue };
-            tracing::warn!(index = %index.uid, node = name, reason, "applying the agreed settings");
-            let agreed = Agreed {
-                user: &view.record.settings,
-                overlay: &view.record.overlay,
-                needs: self.needs_of_one_behind(&view),
-                hash: &view.record.settings_hash,
-            };
-            if agreed.apply(node, &index.uid, SETTLE_LIMIT).await.is_err() {
+        let agreed = Agreed {
+            user: &view.record.settings,
+            overlay: &view.record.overlay,
+            needs: self.needs_of_one_behind(&view),
+            hash: &view.record.settings_hash,
+        };
+        let to_mend = differing.iter().filter(|_| mend);
+        let mending = to_mend.filter_map(|(name, reason)| Some((self.fleet.get(name)?, reason))).map(
+            async |(node, reason)| {
+                tracing::warn!(index = %index.uid, node = %node.id(), reason, "applying the agreed settings");
+                let applied =
+                    tokio::time::timeout(SETTLE_LIMIT, agreed.apply(node, &index.uid, SETTLE_LIMIT)).await;
+                (node, reason, matches!(applied, Ok(Ok(()))))
+            },
+        );
+        for (node, reason, is_mended) in futures_util::future::join_all(mending).await {
+            if !is_mended {
+                let name = node.id().as_str();
                 self.put_aside(index, replicas_of(&view, name, ReplicaState::Joining, reason)).await?;
             }
         }

@@ -62,6 +62,7 @@ impl Cluster {
         shards: &[ShardId],
     ) -> Result<(), StoreError> {
         let _recording = index.recording.lock().await;
+        let before = index.view();
         index.update(|view| {
             let mut exceptions = view.exceptions.clone();
             exceptions.retain(|(shard, name), _| name != node || !shards.contains(shard));
@@ -72,7 +73,11 @@ impl Cluster {
             state: ReplicaState::Active,
             reason: String::new(),
         };
-        self.store.set_replica_states(shards.iter().map(active).collect()).await
+        let stored = self.store.set_replica_states(shards.iter().map(active).collect()).await;
+        if let (Err(_), Some(before)) = (&stored, before) {
+            index.update(|view| IndexView::new(view.record.clone(), before.exceptions.clone(), Some(view)));
+        }
+        stored
     }
 }
 

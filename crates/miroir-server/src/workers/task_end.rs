@@ -128,8 +128,9 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
     }
     let outcome = outcome(cluster, task, &view, error);
     handle.begin_generation();
-    cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
+    // Before it is seen to have ended: the next write may ask the nodes what it did.
     handle.task_ended(task.record.uid);
+    cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
     Ok(())
 }
 

@@ -34,7 +34,8 @@ impl Cluster {
         deletion: Deletion<'_>,
     ) -> Value {
         let has_copies = index.record.placement.iter().any(|nodes| nodes.len() > 1);
-        if !has_copies {
+        // Nor can nodes be asked for an index that they are still to make.
+        if !has_copies || index.record.settings_version == 0 {
             return Value::Null;
         }
         let counted = match (deletion, &index.record.primary_key) {

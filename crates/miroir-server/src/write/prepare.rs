@@ -18,9 +18,11 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, index_not_found};
 use crate::index::IndexView;
+use crate::read::SHARD_UNAVAILABLE;
 use crate::write::deletions::Deletion;
 use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
+use crate::write::refusal::unavailable;
 use crate::write::request::{Prepared, ToSend, WriteRequest};
 
 impl Cluster {
@@ -188,7 +190,11 @@ impl Cluster {
             let known = match index {
                 None => Default::default(),
                 Some(index) => {
-                    self.known_positions(index, primary_key, pending, batch.distinct_ids()).await?
+                    let known = self.known_positions(index, primary_key, pending, batch.distinct_ids()).await;
+                    known.map_err(|error| match error.code == SHARD_UNAVAILABLE {
+                        true => unavailable("nodes that may have some of the documents cannot be reached"),
+                        false => error,
+                    })?
                 }
             };
             if let Err(error) = batch.check_required_vectors(&rules, |id| !known.contains_key(id)) {

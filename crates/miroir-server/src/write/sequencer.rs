@@ -126,8 +126,9 @@ impl Cluster {
         request: WriteRequest,
         marks: WriteMarks,
     ) -> Result<Accepted, NotAccepted> {
-        if matches!(request, WriteRequest::AddDocuments { .. }) {
-            self.wait_for_room(index, pending).await?;
+        match request {
+            WriteRequest::AddDocuments { .. } => self.wait_for_room(index, pending).await?,
+            _ => index.forget_ended(pending),
         }
         let (kind, enqueued_at) = (request.kind(), now());
         let view = index.view();

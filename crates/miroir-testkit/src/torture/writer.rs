@@ -24,8 +24,8 @@ use crate::corpus::Dice;
 const LIMIT: Duration = Duration::from_secs(300);
 /// Writes of one client that are acknowledged and not over.
 const MOST_OPEN: usize = 8;
-/// Why a task fails that was right.
-const FAILURES_OF_NODES: [&str; 3] = ["internal", "no_space_left_on_device", "miroir_node_lost_task"];
+/// Types of errors with which a task fails that was right: it is the state of a node, such as a full disk.
+const FAILURES_OF_NODES: [&str; 2] = ["internal", "system"];
 const PAUSE_BEFORE_AGAIN: Duration = Duration::from_millis(100);
 
 /// One writing client.
@@ -129,7 +129,8 @@ impl Writer {
                         stage.report.count("tasks failed", format!("{}: {reason}", write.kind()));
                         stage.report.note(format_args!("{} {}", self.name, end["error"]));
                     }
-                    if !succeeded && FAILURES_OF_NODES.contains(&reason) {
+                    let kind = end["error"]["type"].as_str().unwrap_or_default();
+                    if !succeeded && FAILURES_OF_NODES.contains(&kind) {
                         let Some((write, _)) = self.open.pop_front() else { return };
                         let Some(task) = self.send(stage, &write).await else { return };
                         self.open.push_back((write, task));

@@ -1,6 +1,6 @@
-//! A node that comes back: after it missed a few writes, and after it lost its disk as well.
+//! A node that comes back: after it was cut off or killed and missed a few writes, and after it lost its disk as well.
 //!
-//! Both times the same number of documents is changed while it is away, so that the two differ in nothing but what
+//! Each time the same number of documents is changed while it is away, so that there is no other difference but what
 //! the node still has.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use miroir_testkit::cluster::{Cluster, Shape};
 use miroir_testkit::figures::statistics::{median, median_ratio};
 use miroir_testkit::figures::workload::{INDEX, Workload};
+use miroir_testkit::proxy::Fault;
 use serde_json::{Value, json};
 
 use crate::options::Options;
@@ -22,20 +23,51 @@ const FIRST_NEW_ID: usize = 2_000_000;
 /// Documents in one page of the comparison.
 const PAGE: usize = 5_000;
 
+/// How a node went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Its connections were cut.
+    CutOff,
+    /// It was killed.
+    Killed,
+    /// It was killed, and has an empty disk.
+    Emptied,
+}
+
+impl Absence {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 3] = [Self::CutOff, Self::Killed, Self::Emptied];
+
+    /// For the tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CutOff => "cut off; 1 % of the documents were changed meanwhile",
+            Self::Killed => "killed; as many were changed",
+            Self::Emptied => "killed, and its disk emptied; as many were changed",
+        }
+    }
+}
+
 /// What the repairs took.
 pub struct Repairs {
-    /// Seconds until a node that missed some writes was exact, per round.
-    pub missed: Vec<f64>,
-    /// Seconds until a node that had an empty disk was exact, per round.
-    pub wiped: Vec<f64>,
+    /// Seconds until the node was exact, per round, in the order of [`Absence::ALL`].
+    pub seconds: [Vec<f64>; 3],
     /// Which repair did not come to its end and why, or what was wrong after it.
     pub failure: Option<String>,
 }
 
 impl Repairs {
-    /// The time for what was missed to that of a full copy; not a number after a failure, which proves nothing.
-    pub fn ratio(&self) -> f64 {
-        if self.failure.is_some() { f64::NAN } else { median_ratio(&self.missed, &self.wiped) }
+    /// What they took after one kind of absence, per round.
+    pub fn after(&self, absence: Absence) -> &[f64] {
+        &self.seconds[absence as usize]
+    }
+
+    /// The time after an absence to that of a full copy; not a number after a failure, which proves nothing.
+    pub fn ratio(&self, absence: Absence) -> f64 {
+        match self.failure {
+            Some(_) => f64::NAN,
+            None => median_ratio(self.after(absence), self.after(Absence::Emptied)),
+        }
     }
 
     /// The median of the rounds.
@@ -47,28 +79,30 @@ impl Repairs {
 /// What the documents that were changed must be in the end: a title, or gone.
 type Expected = HashMap<String, Option<String>>;
 
-/// Both repairs, in turns, each round of another node.
+/// All repairs, in turns, each round of another node.
 pub async fn measure(workload: &Workload, options: &Options) -> Repairs {
-    let mut cluster = Cluster::start(SHAPE).await;
+    let mut cluster = Cluster::start_with_proxies(SHAPE, "").await;
     load(cluster.client(), workload).await;
-    let mut repairs = Repairs { missed: Vec::new(), wiped: Vec::new(), failure: None };
+    let mut repairs = Repairs { seconds: Default::default(), failure: None };
     let mut expected = Expected::new();
-    for turn in 0..2 * options.repair_rounds {
-        let (round, is_wiped) = (turn / 2, turn % 2 == 1);
-        cluster.nodes[round % SHAPE.nodes].kill();
-        change(&cluster, workload, turn, &mut expected).await;
-        let node = &mut cluster.nodes[round % SHAPE.nodes];
-        if is_wiped {
-            node.restart_empty().await;
-        } else {
-            node.restart().await;
+    let rounds = (0..options.repair_rounds).flat_map(|round| Absence::ALL.map(|absence| (round, absence)));
+    for (turn, (round, absence)) in rounds.enumerate() {
+        let number = round % SHAPE.nodes;
+        match absence {
+            Absence::CutOff => cluster.proxies[number].set(Fault::Reset),
+            Absence::Killed | Absence::Emptied => cluster.nodes[number].kill(),
         }
-        let what = if is_wiped { "an empty disk" } else { "1 % missed" };
-        let what = format!("round {}, {what}", round + 1);
+        change(&cluster, workload, turn, &mut expected).await;
+        match absence {
+            Absence::CutOff => cluster.proxies[number].set(Fault::None),
+            Absence::Killed => cluster.nodes[number].restart().await,
+            Absence::Emptied => cluster.nodes[number].restart_empty().await,
+        }
+        let what = format!("round {}, {}", round + 1, absence.label());
         match wait_exact(&cluster, workload, options.repair_limit, &expected).await {
             Ok(seconds) => {
                 println!("repair, {what}: {seconds:.2} s");
-                if is_wiped { &mut repairs.wiped } else { &mut repairs.missed }.push(seconds);
+                repairs.seconds[absence as usize].push(seconds);
             }
             Err(failure) => {
                 let failure = format!("{what}: {failure}");

@@ -4,7 +4,7 @@ use miroir_testkit::figures::goal::{self, Bound, Goal, Unit};
 
 use crate::injury::{How, Injured};
 use crate::intents::Writing;
-use crate::repair::Repairs;
+use crate::repair::{Absence, Repairs};
 use crate::slow::{DELAY, Slow, Stretch, typical};
 
 /// Everything that was measured.
@@ -57,8 +57,10 @@ impl Report {
             ]);
         }
         if let Some(repairs) = &self.repairs {
-            let what = "repair of 1 % missed to a full copy, in time";
-            goals.push(Goal::new(what, Bound::AtMost(0.1), repairs.ratio(), Unit::Times));
+            for (absence, how) in [(Absence::CutOff, "cut off"), (Absence::Killed, "killed")] {
+                let what = format!("repair of a node that was {how} and missed 1 % to a full copy, in time");
+                goals.push(Goal::new(what, Bound::AtMost(0.1), repairs.ratio(absence), Unit::Times));
+            }
         }
         for writing in &self.writing {
             let what = format!("writes with intents to without, bodies of {}", documents(writing.size));
@@ -127,11 +129,10 @@ fn repair_table(repairs: &Repairs) -> String {
     };
     let failure = repairs.failure.as_ref().map(|failure| format!("\nNot to the end: {failure}.\n"));
     format!(
-        "\n### Repair\n\n3 nodes, RF 2; from the first answer of the node's `/health` until every replica was \
-         active, and found equal when read directly.\n\n\
-         | one node comes back | median | rounds, in seconds |\n|---|---:|---|\n{}{}{}",
-        line("with its disk; 1 % of the documents were changed meanwhile", &repairs.missed),
-        line("with an empty disk; as many were changed", &repairs.wiped),
+        "\n### Repair\n\n3 nodes, RF 2; from the moment the node can be reached (the first answer of its `/health`) until \
+         every replica was active, and found equal when read directly.\n\n\
+         | a node comes back that was | median | rounds, in seconds |\n|---|---:|---|\n{}{}",
+        Absence::ALL.map(|absence| line(absence.label(), repairs.after(absence))).concat(),
         failure.unwrap_or_default(),
     )
 }
