@@ -26,7 +26,15 @@ struct Remembered {
 pub(super) struct DataDirectory {
     path: PathBuf,
     remembered: Remembered,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDirectory {
+    /// Closing the file would do, if no process that is just being started had it as well for a moment.
+    fn drop(&mut self) {
+        // The system does it otherwise, later.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl DataDirectory {
@@ -59,7 +67,7 @@ impl DataDirectory {
             }
             Err(error) => return Err(explain(error)),
         };
-        Ok(Self { path, remembered, _lock: lock })
+        Ok(Self { path, remembered, lock })
     }
 
     /// The key the nodes require.
