@@ -17,7 +17,7 @@ pub const DOWN_AFTER: Duration = Duration::from_millis(1_500);
 pub const TICK_EVERY: Duration = Duration::from_millis(200);
 /// The most silence that one tick adds.
 const LONGEST_STEP: Duration = Duration::from_millis(300);
-/// Broken connections and bad probes in a row that say more than an accident would.
+/// Broken connections in a row, or bad probes in a row, that say more than an accident would.
 const STRIKES: u32 = 2;
 /// Good probes in a row that make a suspect node healthy.
 const PROBES_TO_TRUST: u32 = 2;
@@ -59,8 +59,11 @@ pub enum HealthEvent {
     },
     /// It did not answer a call that had been given enough time.
     TimedOut,
-    /// A connection broke, or a probe got an unusable answer.
+    /// A connection broke.
     Failed,
+    /// A probe was answered, and showed a node that cannot do its work. Answers to other calls do not outweigh that:
+    /// one whose database broke on a full disk may well go on answering what it can.
+    BadProbe,
     /// Nobody listens, or it refuses the key: there is no doubt.
     Refused,
     /// A probe was answered as it should.
@@ -80,6 +83,7 @@ pub struct NodeHealth {
     ticked_at: Duration,
     silence: Duration,
     strikes: u32,
+    bad_probes: u32,
     good_probes: u32,
     /// How many times it went down, each time soon after the time before.
     downs: u32,
@@ -94,6 +98,7 @@ impl Default for NodeHealth {
             ticked_at: Duration::ZERO,
             silence: Duration::ZERO,
             strikes: 0,
+            bad_probes: 0,
             good_probes: 0,
             downs: 0,
             down_at: Duration::ZERO,
@@ -139,6 +144,13 @@ impl NodeHealth {
                     self.give_up(now);
                 }
             }
+            HealthEvent::BadProbe => {
+                self.bad_probes += 1;
+                self.doubt();
+                if self.bad_probes >= STRIKES {
+                    self.give_up(now);
+                }
+            }
             HealthEvent::Refused => self.give_up(now),
             HealthEvent::Probed => self.trust(),
             HealthEvent::Checked if self.state == HealthState::Recovering => {
@@ -179,6 +191,7 @@ impl NodeHealth {
     fn trust(&mut self) {
         self.end_silence();
         self.strikes = 0;
+        self.bad_probes = 0;
         self.good_probes += 1;
         match self.state {
             HealthState::Suspect if self.good_probes >= PROBES_TO_TRUST => self.state = HealthState::Healthy,
@@ -190,6 +203,7 @@ impl NodeHealth {
     fn give_up(&mut self, now: Duration) {
         self.good_probes = 0;
         self.strikes = 0;
+        self.bad_probes = 0;
         self.end_silence();
         // One that was not in service yet has not gone down again.
         if self.state.is_in_service() || self.downs == 0 {
@@ -268,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn bad_probes_count_whatever_else_is_answered() {
+        let mut health = healthy();
+        assert_eq!(health.note(BadProbe, at(1)), Some((Healthy, Suspect)));
+        health.note(Answered { usable: true }, at(2));
+        assert_eq!(health.note(BadProbe, at(3)), Some((Suspect, Down)));
+        let mut health = healthy();
+        health.note(BadProbe, at(1));
+        health.note(Probed, at(2));
+        assert_eq!(health.note(BadProbe, at(3)), None, "it was an accident");
+    }
+
+    #[test]
     fn a_suspect_is_trusted_after_two_good_probes() {
         let mut health = healthy();
         health.note(TimedOut, at(1));
@@ -317,6 +343,7 @@ mod tests {
             Just(Answered { usable: false }),
             Just(TimedOut),
             Just(Failed),
+            Just(BadProbe),
             Just(Refused),
             Just(Probed),
             Just(Checked),
@@ -337,8 +364,8 @@ mod tests {
                 let allowed = match (before, after) {
                     (Recovering, Healthy) => event == Checked,
                     (Suspect, Healthy) | (Down, Recovering) => event == Probed,
-                    (Healthy, Suspect) => matches!(event, TimedOut | Failed | Tick),
-                    (_, Down) => matches!(event, Failed | Refused | Tick),
+                    (Healthy, Suspect) => matches!(event, TimedOut | Failed | BadProbe | Tick),
+                    (_, Down) => matches!(event, Failed | BadProbe | Refused | Tick),
                     _ => false,
                 };
                 prop_assert!(allowed, "{before:?} -> {after:?} by {event:?}");

@@ -4,7 +4,7 @@
 //! request that waits for an answer learns at once that its node is down, whoever found out.
 
 use std::sync::{Mutex, MutexGuard, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use miroir_core::health::{HealthEvent, HealthState, NodeHealth};
 use tokio::sync::{Notify, watch};
@@ -20,7 +20,6 @@ pub struct Health {
     machine: Mutex<NodeHealth>,
     /// A copy of the machine's state for those who only look, or wait.
     state: watch::Sender<HealthState>,
-    out_since: RwLock<Option<Instant>>,
     last_error: RwLock<Option<String>>,
     version: RwLock<Option<String>>,
     probe_wanted: Notify,
@@ -33,7 +32,6 @@ impl Health {
             started: Instant::now(),
             machine: Mutex::default(),
             state: watch::Sender::new(NodeHealth::default().state()),
-            out_since: RwLock::new(Some(Instant::now())),
             last_error: RwLock::new(None),
             version: RwLock::new(None),
             probe_wanted: Notify::new(),
@@ -48,11 +46,6 @@ impl Health {
     /// Whether the node may be read and written.
     pub fn is_up(&self) -> bool {
         self.state().is_in_service()
-    }
-
-    /// For how long the node has not been in service; `None` while it is.
-    pub fn down_for(&self) -> Option<Duration> {
-        self.out_since.read().ok().and_then(|since| since.map(|instant| instant.elapsed()))
     }
 
     /// The last thing that went wrong.
@@ -104,15 +97,8 @@ impl Health {
             self.probe_wanted.notify_one();
         }
         let mut machine = self.machine();
-        let Some((before, after)) = machine.note(event, self.started.elapsed()) else { return };
+        let Some((_, after)) = machine.note(event, self.started.elapsed()) else { return };
         // Under the lock, so that transitions are told in their order.
-        if let Ok(mut since) = self.out_since.write() {
-            match after.is_in_service() {
-                true => *since = None,
-                false if before.is_in_service() => *since = Some(Instant::now()),
-                false => {}
-            }
-        }
         if after == HealthState::Down && event == HealthEvent::Tick {
             self.set_error("it has been silent for too long");
         }

@@ -233,7 +233,7 @@ impl Node {
     /// Takes note that a probe got no answer, or not the one it should have got.
     pub(crate) fn note_bad_probe(&self, error: &NodeError) {
         let event = match error {
-            NodeError::Failed { .. } => HealthEvent::Failed,
+            NodeError::Failed { .. } => HealthEvent::BadProbe,
             // Whatever it is, it is not a Meilisearch.
             NodeError::Unintelligible { .. } => HealthEvent::Refused,
             // The call itself has taken note.

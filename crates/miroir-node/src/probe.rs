@@ -12,13 +12,14 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::call::Call;
+use crate::error::NodeError;
 use crate::fleet::Fleet;
 use crate::node::Node;
 use crate::version::refusal;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The same for a node that is not in service: it may have come back, and what it missed is waiting for it.
-const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(200);
+const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(100);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long one check of a recovering node may take.
@@ -28,8 +29,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(30);
 pub trait NodeCheck: Send + Sync {
     /// Asked after every probe of a node in service, so it must be cheap: whether it is still the same as when it was
     /// checked. A node can be stopped, given another disk and started again between two probes. A reason to doubt it
-    /// takes it out of service, to be checked.
-    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>>;
+    /// takes it out of service, to be checked. An error is a bad probe: it answers, and cannot read its own data.
+    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<Option<String>, NodeError>>;
 
     /// `Err` with the reason keeps the node out of service; it is asked again after the next probe. Calls to the
     /// node are possible meanwhile.
@@ -95,9 +96,10 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
     }
     if node.health().is_up() {
         match tokio::time::timeout(PROBE_LIMIT, check.recognise(node)).await {
-            Ok(Some(doubt)) => node.disown(&doubt),
+            Ok(Ok(Some(doubt))) => node.disown(&doubt),
+            Ok(Err(error)) => node.note_bad_probe(&error),
             // A node that is too slow to be recognised is late, not another one.
-            Ok(None) | Err(_) => node.health().note(HealthEvent::Probed),
+            Ok(Ok(None)) | Err(_) => node.health().note(HealthEvent::Probed),
         }
         return;
     }
@@ -130,8 +132,8 @@ mod tests {
     struct Anybody;
 
     impl NodeCheck for Anybody {
-        fn recognise<'a>(&'a self, _: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
-            Box::pin(async { None })
+        fn recognise<'a>(&'a self, _: &'a Arc<Node>) -> BoxFuture<'a, Result<Option<String>, NodeError>> {
+            Box::pin(async { Ok(None) })
         }
 
         fn check<'a>(&'a self, _: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {

@@ -1,4 +1,5 @@
-//! In and out of service, against a socket that answers every request with a version, or accepts and says nothing.
+//! In and out of service, against a socket that answers every request with a version but those for tasks, as a node
+//! with a broken database does, or accepts and says nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 
 const NO_LIMIT: Duration = Duration::from_secs(3_600);
 const VERSION: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 23\r\n\r\n{\"pkgVersion\":\"1.21.0\"}";
+const BROKEN: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 9\r\n\r\nMDB_PANIC";
 
 /// A socket that answers while it is told to, and its address.
 async fn server() -> (Arc<AtomicBool>, String) {
@@ -27,7 +29,8 @@ async fn server() -> (Arc<AtomicBool>, String) {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
                 while let Ok(1..) = stream.read(&mut request).await {
-                    if told.load(Ordering::Relaxed) && stream.write_all(VERSION).await.is_err() {
+                    let answer = if request.starts_with(b"GET /tasks") { BROKEN } else { VERSION };
+                    if told.load(Ordering::Relaxed) && stream.write_all(answer).await.is_err() {
                         return;
                     }
                 }
@@ -41,9 +44,9 @@ async fn server() -> (Arc<AtomicBool>, String) {
 struct Verdict(Mutex<Result<(), String>>);
 
 impl NodeCheck for Verdict {
-    fn recognise<'a>(&'a self, _node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
+    fn recognise<'a>(&'a self, _node: &'a Arc<Node>) -> BoxFuture<'a, Result<Option<String>, NodeError>> {
         let verdict = self.0.lock().unwrap().clone().err();
-        async move { verdict }.boxed()
+        async move { Ok(verdict) }.boxed()
     }
 
     fn check<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
@@ -70,6 +73,35 @@ async fn nobody_is_in_service_without_a_check() {
     fleet.probe_once(&check).await;
     assert_eq!(node.health().state(), HealthState::Healthy);
     assert_eq!(node.health().version().as_deref(), Some("1.21.0"));
+}
+
+/// Lets everyone in, and recognises those who can tell of their tasks.
+struct TellsOfTasks;
+
+impl NodeCheck for TellsOfTasks {
+    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<Option<String>, NodeError>> {
+        async move { node.send(&Call::get("/tasks", NO_LIMIT)).await.map(|_| None) }.boxed()
+    }
+
+    fn check<'a>(&'a self, _node: &'a Arc<Node>) -> BoxFuture<'a, Result<(), String>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn one_that_cannot_read_its_own_data_goes_out_of_service() {
+    let (_answers, address) = server().await;
+    let fleet = Fleet::new([("a", 0, address.as_str())], None).unwrap();
+    let node = fleet.get("a").unwrap();
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        fleet.probe_once(&TellsOfTasks).await;
+        states.push(node.health().state());
+        assert!(node.send(&Call::get("/health", NO_LIMIT)).await.is_ok() || !node.health().is_up());
+    }
+    assert_eq!(states, [HealthState::Healthy, HealthState::Suspect, HealthState::Down]);
+    let reason = node.health().last_error().unwrap();
+    assert!(reason.contains("status 500: MDB_PANIC"), "{reason}");
 }
 
 #[tokio::test]

@@ -94,13 +94,13 @@ impl Index {
         self.first_task.load(Ordering::Acquire) <= task
     }
 
-    /// Grows before a task is seen to have ended. Two reads that began in the same generation may have the same
+    /// Grows before a task is seen to have ended, and when an active replica was mended. Two reads that began in the same generation may have the same
     /// answer; no other index has the same generation, nor has this one when it is made anew.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// To be called when the nodes have done a task, before anybody is told.
+    /// To be called when active replicas have changed, before anybody is told.
     pub(crate) fn begin_generation(&self) {
         self.generation.store(new_generation(), Ordering::Release);
     }

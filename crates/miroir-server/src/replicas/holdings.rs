@@ -54,6 +54,7 @@ struct Page<'a> {
 }
 
 /// Which documents are meant, as the fields of a request that say so.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Selection(Map<String, Value>);
 
 impl Selection {

@@ -63,12 +63,14 @@ struct Identity {
 }
 
 impl NodeCheck for Cluster {
-    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Option<String>> {
+    fn recognise<'a>(&'a self, node: &'a Arc<Node>) -> BoxFuture<'a, Result<Option<String>, NodeError>> {
         async move {
-            // In this order: what a node acknowledges meanwhile must not make it look old. One that cannot be asked
-            // now is no other one for that.
-            let (token, acknowledged) = self.remembered(node).await.ok()?;
-            doubt(&see(node).await.ok()?, &token?, acknowledged)
+            // In this order: what a node acknowledges meanwhile must not make it look old. That the store cannot be
+            // asked says nothing about the node.
+            let remembered = self.remembered(node).await;
+            let seen = see(node).await?;
+            let Ok((Some(token), acknowledged)) = remembered else { return Ok(None) };
+            Ok(doubt(&seen, &token, acknowledged))
         }
         .boxed()
     }

@@ -11,6 +11,8 @@ use crate::write::encode;
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// How much longer than needed a wait may be for looking so seldom: a twentieth.
+const PAUSES_PER_WAIT: u32 = 20;
 
 /// What a node answers to whatever becomes a task.
 #[derive(Deserialize)]
@@ -44,8 +46,7 @@ pub(crate) async fn carry_out(node: &Node, call: &Call, limit: Duration) -> Resu
 
 /// Waits until a node has carried out one of its tasks; an error when it failed or took too long.
 pub(crate) async fn wait_for(node: &Node, task: u64, limit: Duration) -> Result<(), NodeError> {
-    let deadline = Instant::now() + limit;
-    let mut pause = SHORTEST_PAUSE;
+    let begun = Instant::now();
     loop {
         match node.tasks(&[task], ASK_LIMIT).await?.into_iter().next() {
             Some(state) if state.status == NodeTaskStatus::Succeeded => return Ok(()),
@@ -53,30 +54,35 @@ pub(crate) async fn wait_for(node: &Node, task: u64, limit: Duration) -> Result<
                 let error = state.error.unwrap_or_default();
                 return Err(node.unintelligible(format!("task {task} failed: {error}")));
             }
-            _ if Instant::now() > deadline => {
+            _ if begun.elapsed() > limit => {
                 return Err(NodeError::TimedOut { node: node.id().clone(), limit });
             }
-            _ => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            _ => tokio::time::sleep(pause_after(begun)).await,
         }
     }
 }
 
+/// Whether a node has nothing left to do for an index.
+pub(crate) async fn is_idle(node: &Node, uid: &str) -> Result<bool, NodeError> {
+    let path = format!("/tasks?indexUids={}&statuses=enqueued,processing&limit=1", encode(uid));
+    Ok(node.fetch::<Newest>(&Call::get(path, ASK_LIMIT)).await?.results.is_empty())
+}
+
 /// Waits until a node has nothing left to do for an index.
 pub(crate) async fn wait_until_idle(node: &Node, uid: &str, limit: Duration) -> Result<(), NodeError> {
-    let deadline = Instant::now() + limit;
-    let mut pause = SHORTEST_PAUSE;
-    let path = format!("/tasks?indexUids={}&statuses=enqueued,processing&limit=1", encode(uid));
-    while !node.fetch::<Newest>(&Call::get(path.clone(), ASK_LIMIT)).await?.results.is_empty() {
-        if Instant::now() > deadline {
+    let begun = Instant::now();
+    while !is_idle(node, uid).await? {
+        if begun.elapsed() > limit {
             return Err(NodeError::TimedOut { node: node.id().clone(), limit });
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pause_after(begun)).await;
     }
     Ok(())
+}
+
+/// The pause before a node is asked again by who began to wait then.
+fn pause_after(begun: Instant) -> Duration {
+    (begun.elapsed() / PAUSES_PER_WAIT).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// The newest tasks of a node about an index that came after another one, at most so many.

@@ -16,7 +16,7 @@ use miroir_node::{Node, NodeError};
 use super::copy::{Copy, Wanted};
 use super::ensure::{DRAIN_LIMIT, RepairError, ensure_index, hold, note_disorder};
 use super::holdings::{Compare, Selection};
-use super::node_tasks::{failed_since, newest, tasks_since, wait_until_idle};
+use super::node_tasks::{failed_since, is_idle, newest, tasks_since, wait_until_idle};
 use super::settings::{read_settings, replicas_of};
 use super::verify::{is_same, strays_of};
 use crate::cluster::Cluster;
@@ -49,6 +49,35 @@ struct Way {
 /// What follows each other in the order of insertion: from each source, a part of what it is to give.
 type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
+/// What the target lacks of a part, in the order of insertion, and what it has too much.
+type Lack = (Vec<Wanted>, Vec<String>);
+
+/// What a comparison found while writes went on, on a target that was idle. It still holds once writes have to wait, if
+/// none was done in between.
+struct Seen {
+    /// Of the index, before the comparison.
+    generation: u64,
+    /// The newest task of the target about the index, before the comparison.
+    newest: Option<u64>,
+    /// What was compared, and what was found.
+    parts: Vec<(Part, Lack)>,
+}
+
+impl Seen {
+    /// What was found of a part, if that was compared.
+    fn take(&mut self, part: &Part) -> Option<Lack> {
+        let is_same = |seen: &Part| {
+            let pairs = seen.iter().zip(part);
+            seen.len() == part.len()
+                && pairs
+                    .into_iter()
+                    .all(|(seen, part)| (seen.0.id(), seen.1, &seen.2) == (part.0.id(), part.1, &part.2))
+        };
+        let place = self.parts.iter().position(|(seen, _)| is_same(seen))?;
+        Some(self.parts.swap_remove(place).1)
+    }
+}
+
 /// Name under which the store remembers the newest task of a node when a replica of an index was last made active
 /// there: what failed since then may have left documents that are not those of any moment. Empty after the operator
 /// accepted another disk, where numbers begin elsewhere.
@@ -66,9 +95,10 @@ impl Repair<'_> {
         self.tell("comparing");
         self.make_index(&view).await?;
         let compare = self.comparison().await?;
-        let mut copied = 0;
+        let (mut copied, mut seen) = (0, None);
         for _ in 0..ROUNDS {
-            let round = self.copy_meanwhile(&view, compare).await?;
+            let round;
+            (round, seen) = self.copy_meanwhile(&view, compare).await?;
             copied += round;
             if round == 0 {
                 break;
@@ -82,7 +112,7 @@ impl Repair<'_> {
             self.tell("waiting for earlier writes");
             // Before writes have to wait for it: it may be applying settings that it missed.
             wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
-            copied += hold(self.cluster, self.index, self.finish(&view, shards, compare)).await?;
+            copied += hold(self.cluster, self.index, self.finish(&view, shards, compare, &mut seen)).await?;
         }
         match self.shards.len() - within_reach.len() {
             0 => Ok(copied),
@@ -134,11 +164,22 @@ impl Repair<'_> {
     }
 
     /// Copies what is missing or old, while writes go on, where that is much: a small difference can wait for the
-    /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied.
-    async fn copy_meanwhile(&self, view: &IndexView, compare: Compare) -> Result<usize, RepairError> {
+    /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied, and
+    /// what it found if that may still hold.
+    async fn copy_meanwhile(
+        &self,
+        view: &IndexView,
+        compare: Compare,
+    ) -> Result<(usize, Option<Seen>), RepairError> {
         let mut copied = 0;
+        let generation = self.index.generation();
+        // In this order: a task that comes in between is a newer one.
+        let newest = newest(self.target, Some(&self.index.uid)).await?;
+        let was_idle = is_idle(self.target, &self.index.uid).await?;
+        let mut seen = Seen { generation, newest, parts: Vec::new() };
         for part in parts(view, &self.ways(view, self.shards, compare)) {
-            let (missing, _) = self.difference(view, &part).await?;
+            let lack = self.difference(view, &part).await?;
+            let missing = &lack.0;
             if missing.len() >= SMALL_DIFFERENCE {
                 note_disorder(self.cluster, self.index, self.target).await?;
                 let copy = Copy { index: view, target: self.target };
@@ -147,13 +188,15 @@ impl Repair<'_> {
                     progress(documents);
                     self.still_wanted(view, self.shards)
                 };
-                let tasks = copy.copy(&missing, go_on).await?;
+                let tasks = copy.copy(missing, go_on).await?;
                 self.disavow(view).await?;
                 copy.wait(&tasks).await?;
                 copied += missing.len();
+            } else {
+                seen.parts.push((part, lack));
             }
         }
-        Ok(copied)
+        Ok((copied, (copied == 0 && was_idle).then_some(seen)))
     }
 
     /// What was sent last may have reached another index of the same name, made meanwhile: then its replicas on the
@@ -172,6 +215,7 @@ impl Repair<'_> {
         begun: &IndexView,
         shards: &[ShardId],
         compare: Compare,
+        seen: &mut Option<Seen>,
     ) -> Result<usize, RepairError> {
         let Some(view) = self.index.view() else { return Ok(0) };
         if !self.still_wanted(begun, shards) {
@@ -192,8 +236,14 @@ impl Repair<'_> {
         self.tell("last difference");
         let ways = self.ways(&view, shards, compare);
         let mut changed = strays.len();
+        // A page is missed only where documents are deleted meanwhile, which no write did then either.
+        let mut seen = (seen.as_mut())
+            .filter(|seen| seen.generation == self.index.generation() && seen.newest == before);
         for part in parts(&view, &ways) {
-            let (to_copy, to_remove) = self.difference(&view, &part).await?;
+            let (to_copy, to_remove) = match seen.as_mut().and_then(|seen| seen.take(&part)) {
+                Some(lack) => lack,
+                None => self.difference(&view, &part).await?,
+            };
             self.tell("copying and removing");
             let mut progress = self.progress(to_copy.len());
             let go_on = |documents| {
@@ -224,12 +274,8 @@ impl Repair<'_> {
         Ok(changed)
     }
 
-    /// What the target lacks of a part, in the order of insertion, and what it has too much.
-    async fn difference(
-        &self,
-        view: &IndexView,
-        part: &Part,
-    ) -> Result<(Vec<Wanted>, Vec<String>), NodeError> {
+    /// Compares a part.
+    async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
         let copy = Copy { index: view, target: self.target };
         let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
         for (source, compare, selection) in part {

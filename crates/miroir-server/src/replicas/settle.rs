@@ -152,6 +152,7 @@ impl<'a> Settle<'a> {
         let mut tasks = copy.copy(to_copy, |_| true).await?;
         tasks.extend(copy.remove(to_remove).await?);
         copy.wait(&tasks).await?;
+        self.index.begin_generation();
         self.changing.remove(target.id().as_str());
         self.verification.repaired = true;
         Ok(())

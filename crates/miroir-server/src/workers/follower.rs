@@ -1,11 +1,11 @@
 //! The follower: watches the node tasks that writes became, and ends each Miroir task when they have ended.
 //!
-//! A node that stays away while the others have finished does not hold a task up for ever: its replicas become
-//! stale, unless they are the last.
+//! A node that stays away, or answers nothing but errors, while the others have finished does not hold a task up for
+//! ever: its replicas become stale, unless they are the last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miroir_node::{NodeTaskState, NodeTaskStatus};
 use miroir_store::{TaskRecord, TaskStatus};
@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const NODE_LIMIT: Duration = Duration::from_secs(5);
 /// Node tasks asked for at once, the oldest first: a node works in that order.
 const WATCHED_PER_NODE: usize = 200;
-/// How long a node may be down before tasks go on without it.
+/// For how long a node may be unable to tell of its tasks before they go on without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the store is asked for tasks that no message announced.
 const RESCAN_EVERY: Duration = Duration::from_secs(2);
@@ -58,6 +58,7 @@ impl Followed {
 /// Runs until told to stop.
 pub(crate) async fn follow_tasks(cluster: Arc<Cluster>, mut acknowledged: mpsc::Receiver<u64>) {
     let mut followed: BTreeMap<u64, Followed> = BTreeMap::new();
+    let mut failing: BTreeMap<String, Instant> = BTreeMap::new();
     let mut pause = SHORTEST_PAUSE;
     let mut last_scan: Option<tokio::time::Instant> = None;
     loop {
@@ -81,7 +82,7 @@ pub(crate) async fn follow_tasks(cluster: Arc<Cluster>, mut acknowledged: mpsc::
         if followed.is_empty() {
             continue;
         }
-        let moved = ask_nodes(&cluster, &mut followed).await;
+        let moved = ask_nodes(&cluster, &mut followed, &mut failing).await;
         let ended = end_tasks(&cluster, &mut followed).await;
         pause = if moved || ended { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
@@ -109,8 +110,13 @@ async fn adopt_unfinished(cluster: &Cluster, followed: &mut BTreeMap<u64, Follow
     }
 }
 
-/// Asks every node about its oldest outstanding tasks; true when anything had changed.
-async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) -> bool {
+/// Asks every node about its oldest outstanding tasks; true when anything had changed. `failing` are the nodes that
+/// cannot tell, since when: down, or in service with a database that broke on a full disk.
+async fn ask_nodes(
+    cluster: &Cluster,
+    followed: &mut BTreeMap<u64, Followed>,
+    failing: &mut BTreeMap<String, Instant>,
+) -> bool {
     let mut questions: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
     for (uid, task) in followed.iter() {
         for (node, node_uid) in task.outstanding() {
@@ -120,14 +126,14 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
             }
         }
     }
+    failing.retain(|name, _| questions.contains_key(name));
     let asks = questions.iter().map(async |(name, list)| {
         let Some(node) = cluster.fleet.get(name) else {
             return (name, list, Err(format!("node `{name}` is not in the configuration")));
         };
         let uids: Vec<u64> = list.iter().map(|(_, node_uid)| *node_uid).collect();
         match node.tasks(&uids, NODE_LIMIT).await {
-            Ok(states) => (name, list, Ok(Some(states))),
-            Err(_) if node.health().down_for().is_none_or(|down| down < PATIENCE) => (name, list, Ok(None)),
+            Ok(states) => (name, list, Ok(states)),
             Err(error) => (name, list, Err(error.to_string())),
         }
     });
@@ -138,7 +144,8 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
     for (name, list, answer) in answers {
         match answer {
             Err(reason) => {
-                for (uid, _) in list {
+                let since = *failing.entry(name.clone()).or_insert_with(Instant::now);
+                for (uid, _) in list.iter().filter(|_| since.elapsed() > PATIENCE) {
                     let Some(task) = followed.get_mut(uid) else { continue };
                     // The last replica is waited for: without it, nothing can be read anyway.
                     if cluster.can_do_without(&task.record, name) {
@@ -146,7 +153,8 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
                     }
                 }
             }
-            Ok(Some(states)) => {
+            Ok(states) => {
+                failing.remove(name);
                 for (uid, node_uid) in list {
                     let Some(task) = followed.get_mut(uid) else { continue };
                     let state = states.iter().find(|state| state.uid == *node_uid).cloned();
@@ -161,7 +169,6 @@ async fn ask_nodes(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) ->
                     moved |= previous.is_none_or(|previous| previous.status != state.status);
                 }
             }
-            Ok(None) => {}
         }
     }
     if !started.is_empty()

@@ -71,14 +71,20 @@ pub struct Dispatch<'a> {
 }
 
 impl Cluster {
-    /// Refuses a write that could not be acknowledged anyway, before anything is recorded.
-    pub(super) fn check_reachable(&self, view: &IndexView, concerned: &[ShardId]) -> Result<(), ApiError> {
+    /// Refuses a write if some of these shards have fewer than `needed` active replicas that can be reached: it could
+    /// not be acknowledged anyway.
+    pub(super) fn check_reachable(
+        &self,
+        view: &IndexView,
+        concerned: &[ShardId],
+        needed: usize,
+    ) -> Result<(), ApiError> {
         let reachable = |shard: &ShardId| {
             let nodes =
                 view.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
             let active = nodes.iter().filter(|node| view.replica_state(*shard, node) == ReplicaState::Active);
             let up = active.filter(|node| self.fleet.get(node).is_some_and(|node| node.health().is_up()));
-            up.count() >= self.config.min_write_acks.max(1)
+            up.count() >= needed
         };
         let lost: Vec<String> =
             concerned.iter().filter(|shard| !reachable(shard)).map(|shard| shard.0.to_string()).collect();

@@ -33,6 +33,8 @@ use crate::write::request::{Prepared, ToSend, WriteRequest};
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// How long a write may wait for what an earlier life of this process sent.
 const EARLIER_WRITES_WAIT: Duration = Duration::from_secs(60);
+/// How often to look meanwhile whether they can come to their end at all.
+const REACH_CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a client gets with a 202.
 #[derive(Debug, Clone, Serialize)]
@@ -191,7 +193,7 @@ impl Cluster {
             (None, None) => return Err(ApiError::internal("a write without an index").into()),
         };
         let concerned = operation.shards_concerned(view.record.shards, &payload);
-        self.check_reachable(&view, &concerned)?;
+        self.check_reachable(&view, &concerned, self.config.min_write_acks.max(1))?;
 
         let task = NewTask {
             index_uid: Some(uid.to_owned()),
@@ -275,7 +277,8 @@ impl Cluster {
         Ok(accepted(task_uid, uid, kind, enqueued_at, judgement.missed_shards()))
     }
 
-    /// Waits until the outcomes of earlier writes are known or applied, so that positions can be told.
+    /// Waits until the outcomes of earlier writes are known or applied, so that positions can be told. Not while some
+    /// shard is out of reach: they would not come to their end before it is back.
     async fn wait_for_room(&self, index: &Index, pending: &mut PendingWrites) -> Result<(), ApiError> {
         let deadline = tokio::time::Instant::now() + EARLIER_WRITES_WAIT;
         loop {
@@ -286,7 +289,13 @@ impl Cluster {
             if pending.unknown.is_empty() && pending.len() < MOST_PENDING_DOCUMENTS {
                 return Ok(());
             }
-            if tokio::time::timeout_at(deadline, finished).await.is_err() {
+            if let Some(view) = index.view() {
+                let every_shard: Vec<ShardId> = view.shards().map(|(shard, _)| shard).collect();
+                self.check_reachable(&view, &every_shard, 1)?;
+            }
+            let look_again = deadline.min(tokio::time::Instant::now() + REACH_CHECK_EVERY);
+            let has_finished = tokio::time::timeout_at(look_again, finished).await.is_ok();
+            if !has_finished && look_again == deadline {
                 return Err(unavailable(&format!("index `{}` is still applying earlier writes", index.uid)));
             }
         }

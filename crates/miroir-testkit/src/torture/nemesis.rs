@@ -16,12 +16,15 @@ use super::Stage;
 use super::plan::{Fault, FaultKind, Injury};
 use super::report::Violation;
 use crate::cluster::Cluster;
+use crate::process::MeilisearchProcess;
 use crate::proxy;
 
 /// Longest wait for all copies to be whole before one of them is destroyed.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
 /// How long clients only read after a node came back with another disk.
 const READ_ONLY: Duration = Duration::from_secs(3);
+/// How long a node whose database is broken is left so before it is started again.
+const LEFT_BROKEN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Carries out one injury, and heals it.
@@ -98,6 +101,13 @@ async fn heal(stage: &Stage, cluster: &mut Cluster, fault: &Fault) {
                 cluster.nodes[number].restart().await;
             }
             limit_files(cluster, number, None);
+            // Meilisearch's database does not recover from a write that failed in the wrong place (`MDB_PANIC`):
+            // whoever runs the node has to start it again, and Miroir to keep all promises until then.
+            if is_broken(&cluster.nodes[number]).await {
+                stage.report.count("faults", "full-disk, which broke the node until it was started again");
+                tokio::time::sleep(LEFT_BROKEN).await;
+                cluster.nodes[number].restart().await;
+            }
         }
         FaultKind::Latency | FaultKind::Reset | FaultKind::HalfOpen | FaultKind::BlackHole => {
             cluster.proxies[number].set(proxy::Fault::None);
@@ -108,6 +118,16 @@ async fn heal(stage: &Stage, cluster: &mut Cluster, fault: &Fault) {
         }
         FaultKind::KillMiroir | FaultKind::ClockMiroir => cluster.miroir.restart_with(&[]).await,
     }
+}
+
+/// Whether a node that has room again cannot tell of its tasks, or of what it holds, all the same.
+async fn is_broken(node: &MeilisearchProcess) -> bool {
+    let reads = async |path: &str| {
+        let answer = node.client().try_send(reqwest::Method::GET, path, &[], None).await;
+        answer.is_ok_and(|answer| answer.status < 500)
+    };
+    let index = format!("/indexes/{}/documents?limit=1", super::INDEX);
+    !(reads("/tasks?limit=1").await && reads(&index).await)
 }
 
 /// Starts again what ended by itself, which nothing should.
