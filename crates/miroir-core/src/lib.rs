@@ -3,6 +3,7 @@
 //! Nothing here knows a network, a clock or an executor, so every rule can be tested by the thousand.
 //! The words used (shard, replica, group, cover, placement) are those of `docs/architecture.md`.
 
+pub mod access;
 pub mod cover;
 pub mod documents;
 pub mod error;

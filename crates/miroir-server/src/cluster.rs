@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::index::{Index, IndexView, is_split};
+use crate::keys::Keys;
 use crate::read::Reads;
 use crate::workers::{Report, WorkerStatus};
 
@@ -39,6 +40,8 @@ pub struct Cluster {
     pub(crate) task_finished: Notify,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
+    /// Who is let in.
+    pub(crate) keys: Keys,
     /// What reads know of each other.
     pub(crate) reads: Reads,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
@@ -54,6 +57,7 @@ impl Cluster {
         stop: CancellationToken,
         acknowledged: mpsc::Sender<u64>,
     ) -> Self {
+        let keys = Keys::new(config.master_key.as_ref());
         Self {
             config,
             store,
@@ -64,6 +68,7 @@ impl Cluster {
             acknowledged,
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
+            keys,
             reads: Reads::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),

@@ -126,6 +126,15 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets finished tasks and returns those forgotten; unfinished and unknown ones are left alone.
     async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError>;
 
+    /// The records of all API keys, in the order in which they were made.
+    async fn api_keys(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Records API keys under their uids, or changes their records, all or none.
+    async fn put_api_keys(&self, records: Vec<(String, String)>) -> Result<(), StoreError>;
+
+    /// Forgets an API key; `false` when there is none of that uid.
+    async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError>;
+
     /// A value kept under a name of its own, such as the id of this installation.
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError>;
 

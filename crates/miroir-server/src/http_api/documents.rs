@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
+use miroir_core::access::Access;
 use miroir_core::documents::{DocumentBatch, format_from_content_type, parse_delete_batch};
 use miroir_core::error::ApiError;
 use miroir_core::filter::reserved_name_in_filter;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::index_uid::Target;
 use super::marks::Marks;
 use super::unsupported::unsupported;
 use super::{index_uid, parameters};
@@ -26,36 +28,38 @@ use crate::write::{WriteRequest, encode};
 pub async fn replace(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    add(&cluster, &uid, query, &headers, marks, body, false).await
+    add(&cluster, Target::new(&uid, &access)?, query, &headers, marks, body, false).await
 }
 
 /// Adds or updates documents.
 pub async fn update(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    add(&cluster, &uid, query, &headers, marks, body, true).await
+    add(&cluster, Target::new(&uid, &access)?, query, &headers, marks, body, true).await
 }
 
 async fn add(
     cluster: &Arc<Cluster>,
-    uid: &str,
+    target: Target<'_>,
     query: Option<String>,
     headers: &HeaderMap,
     marks: Marks,
     body: Body,
     update: bool,
 ) -> Result<Response, Failure> {
-    index_uid::check(uid)?;
+    let Target { uid, may_create } = target;
     let pairs = parameters::pairs(query.as_deref());
     if !pairs.iter().all(|(name, _)| name == "primaryKey" || name == "csvDelimiter") {
         // A node refuses an unknown parameter before it looks at the body; one that knows it refuses the body.
@@ -80,7 +84,7 @@ async fn add(
         return Err(reserved_field(&reserved.name).into());
     }
     let primary_key = parameters::find(&pairs, "primaryKey").map(str::to_owned);
-    let request = WriteRequest::AddDocuments { batch, update, primary_key };
+    let request = WriteRequest::AddDocuments { batch, update, primary_key, may_create };
     Ok(answer::accepted(&cluster.submit(uid, request, marks).await?))
 }
 

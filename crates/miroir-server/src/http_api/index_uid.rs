@@ -1,6 +1,23 @@
 //! What may be the uid of an index.
 
+use miroir_core::access::Access;
 use miroir_core::error::ApiError;
+
+/// The index that a write is for.
+pub struct Target<'a> {
+    /// Its uid, which may be one.
+    pub uid: &'a str,
+    /// Whether the caller may make it by writing to it.
+    pub may_create: bool,
+}
+
+impl<'a> Target<'a> {
+    /// The target that a path names.
+    pub fn new(uid: &'a str, access: &Access) -> Result<Self, ApiError> {
+        check(uid)?;
+        Ok(Self { uid, may_create: access.may_create(uid) })
+    }
+}
 
 const LONGEST: usize = 512;
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
+use miroir_core::access::{Access, refused};
 use miroir_core::error::ApiError;
 use miroir_node::Call;
 use serde_json::{Map, Value, json};
@@ -32,6 +33,7 @@ fn view(index: &IndexView) -> Value {
 /// All indexes, a page at a time.
 pub async fn list(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let pairs = parameters::pairs(query.as_deref());
@@ -44,7 +46,8 @@ pub async fn list(
         let call = Call::get(format!("/indexes?{}", query.unwrap_or_default()), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    let indexes = cluster.readable_indexes();
+    let mut indexes = cluster.readable_indexes();
+    indexes.retain(|index| access.allows_index(&index.record.uid));
     let total = indexes.len();
     let results: Vec<Value> = indexes.iter().skip(offset).take(limit).map(|index| view(index)).collect();
     let page = json!({ "results": results, "offset": offset, "limit": limit, "total": total });
@@ -60,6 +63,7 @@ pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -
 /// Makes an index.
 pub async fn create(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
@@ -76,6 +80,9 @@ pub async fn create(
         let message = format!("Invalid value at `.uid`: {}", index_uid::message(&uid));
         ApiError::bad_request("invalid_index_uid", message)
     })?;
+    if !access.may_create(&uid) {
+        return Err(refused().into());
+    }
     let request = WriteRequest::CreateIndex { primary_key };
     Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&bytes)).await?))
 }

@@ -7,6 +7,7 @@ mod body;
 mod documents;
 mod index_uid;
 mod indexes;
+mod keys;
 mod marks;
 mod parameters;
 mod replicas;
@@ -46,11 +47,13 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
         .route("/tasks", get(tasks::list).delete(tasks::delete))
         .route("/tasks/{uid}", get(tasks::get))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{key}", get(keys::get).patch(keys::update).delete(keys::delete))
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())
         .route_layer(from_fn_with_state(Arc::clone(&cluster), marks::read_your_writes))
-        .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_master_key));
+        .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::authorise));
     let operators = Router::new()
         .route("/_miroir/topology", get(admin::topology))
         .route("/_miroir/shards", get(admin::shards))

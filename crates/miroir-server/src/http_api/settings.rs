@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode};
+use miroir_core::access::Access;
 use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
 
 use super::answer::{self, Failure};
-use super::index_uid;
+use super::index_uid::Target;
 use super::marks::Marks;
 use crate::cluster::Cluster;
 use crate::write::WriteRequest;
@@ -19,36 +20,38 @@ use crate::write::WriteRequest;
 pub async fn whole(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
+    Extension(access): Extension<Access>,
     method: Method,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    serve(&cluster, &uid, None, method, &headers, marks, body).await
+    serve(&cluster, Target::new(&uid, &access)?, None, method, &headers, marks, body).await
 }
 
 /// One setting.
 pub async fn one(
     State(cluster): State<Arc<Cluster>>,
     Path((uid, name)): Path<(String, String)>,
+    Extension(access): Extension<Access>,
     method: Method,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    serve(&cluster, &uid, Some(name), method, &headers, marks, body).await
+    serve(&cluster, Target::new(&uid, &access)?, Some(name), method, &headers, marks, body).await
 }
 
 async fn serve(
     cluster: &Arc<Cluster>,
-    uid: &str,
+    target: Target<'_>,
     name: Option<String>,
     method: Method,
     headers: &HeaderMap,
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    index_uid::check(uid)?;
+    let Target { uid, may_create } = target;
     if method == Method::GET {
         let settings = &cluster.readable_index(uid)?.record.settings;
         return Ok(match name {
@@ -74,6 +77,6 @@ async fn serve(
     };
     let marks = marks.with_body(body.as_deref().unwrap_or_default());
     let route = name.map_or(SettingsRoute::Whole, SettingsRoute::Sub);
-    let request = WriteRequest::ChangeSettings { route, method, body };
+    let request = WriteRequest::ChangeSettings { route, method, body, may_create };
     Ok(answer::accepted(&cluster.submit(uid, request, marks).await?))
 }

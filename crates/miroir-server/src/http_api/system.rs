@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use http::StatusCode;
+use miroir_core::access::Access;
 use miroir_node::Call;
 use serde_json::{Value, json};
 
@@ -36,8 +37,11 @@ pub async fn version(State(cluster): State<Arc<Cluster>>) -> Result<Response, Fa
 }
 
 /// Statistics of everything.
-pub async fn stats(State(cluster): State<Arc<Cluster>>) -> Result<Response, Failure> {
-    Ok(answer::json(StatusCode::OK, &cluster.stats().await?))
+pub async fn stats(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
+) -> Result<Response, Failure> {
+    Ok(answer::json(StatusCode::OK, &cluster.stats(|uid| access.allows_index(uid)).await?))
 }
 
 /// Statistics of one index.

@@ -8,7 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: [(&str, &str); 22] = [
     ("/batches", "Listing batches"),
     ("/batches/{uid}", "Listing batches"),
     ("/chats", "Chat completion"),
@@ -21,8 +21,6 @@ const ROUTES: [(&str, &str); 24] = [
     ("/indexes/{uid}/facet-search", "Searching facet values"),
     ("/indexes/{uid}/fields", "Listing fields"),
     ("/indexes/{uid}/similar", "Searching similar documents"),
-    ("/keys", "Managing keys"),
-    ("/keys/{key}", "Managing keys"),
     ("/logs/stderr", "Changing the log of a node"),
     ("/logs/stream", "Streaming the log of a node"),
     ("/metrics", "Metrics"),

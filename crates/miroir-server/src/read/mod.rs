@@ -5,6 +5,7 @@ mod frequency;
 mod gather;
 mod last_word;
 mod part;
+mod restrict;
 mod search;
 mod shared;
 mod spelling;

@@ -66,8 +66,8 @@ struct Total {
 const STATS_LIMIT: Duration = Duration::from_secs(10);
 
 impl Cluster {
-    /// Statistics of everything.
-    pub async fn stats(&self) -> Result<Stats, ApiError> {
+    /// Statistics of all nodes, and of the indexes that are to be shown.
+    pub async fn stats(&self, shows: impl Fn(&str) -> bool) -> Result<Stats, ApiError> {
         let call = Call::get("/stats", STATS_LIMIT);
         let sizes =
             futures_util::future::join_all(self.fleet.up().map(|node| node.fetch::<NodeStats>(&call))).await;
@@ -78,7 +78,7 @@ impl Cluster {
         }
         let mut indexes = BTreeMap::new();
         let mut last_update = None;
-        for view in self.readable_indexes() {
+        for view in self.readable_indexes().into_iter().filter(|view| shows(&view.record.uid)) {
             last_update = last_update.max(Some(view.record.updated_at.clone()));
             indexes.insert(view.record.uid.clone(), self.index_stats(&view).await?);
         }

@@ -77,11 +77,15 @@ impl Cluster {
                     Ok(send(Operation::DeleteIndex, details, Payload::None, None))
                 }
             },
-            WriteRequest::ChangeSettings { route, method, body } => {
+            WriteRequest::ChangeSettings { route, method, body, may_create } => {
                 let change = SettingsChange { route, method, body: body.as_deref() };
-                self.prepare_settings(uid, index, &change, now)
+                self.prepare_settings(uid, index, &change, may_create, now)
             }
-            WriteRequest::AddDocuments { batch, update, primary_key } => {
+            WriteRequest::AddDocuments { batch, may_create: false, .. } if index.is_none() => {
+                let details = json!({ "receivedDocuments": batch.received(), "indexedDocuments": 0 });
+                Ok(missing(uid, details))
+            }
+            WriteRequest::AddDocuments { batch, update, primary_key, .. } => {
                 self.prepare_documents(uid, index, pending, batch, update, primary_key, now).await
             }
             WriteRequest::DeleteDocuments { ids } => {
@@ -130,6 +134,7 @@ impl Cluster {
         uid: &str,
         index: Option<&IndexView>,
         change: &SettingsChange<'_>,
+        may_create: bool,
         now: &str,
     ) -> Result<Prepared, ApiError> {
         let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
@@ -140,7 +145,7 @@ impl Cluster {
         };
         let node_change = to_node(change, &context)?;
         // A reset does not make an index.
-        if index.is_none() && change.method == SettingsMethod::Delete {
+        if index.is_none() && (change.method == SettingsMethod::Delete || !may_create) {
             return Ok(missing(uid, node_change.details));
         }
         let create = index.is_none().then(|| self.default_node_settings(&record));

@@ -31,6 +31,8 @@ pub enum WriteRequest {
         method: SettingsMethod,
         /// The body, untouched.
         body: Option<Bytes>,
+        /// Whether the caller may make an index that is not there.
+        may_create: bool,
     },
     /// Add or update documents.
     AddDocuments {
@@ -40,6 +42,8 @@ pub enum WriteRequest {
         update: bool,
         /// `?primaryKey=`.
         primary_key: Option<String>,
+        /// Whether the caller may make an index that is not there.
+        may_create: bool,
     },
     /// Delete documents by id.
     DeleteDocuments {

@@ -2,6 +2,7 @@
 //!
 //! A backend provides a [`TestBackend`] and calls [`conformance_tests!`], which makes one test of each case.
 
+mod api_keys;
 mod indexes;
 mod intents;
 mod marks;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
+pub(crate) use self::api_keys::*;
 pub(crate) use self::indexes::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::marks::*;
@@ -39,6 +41,7 @@ macro_rules! conformance_tests {
             index_changes_are_all_or_none,
             only_replicas_that_are_not_active_are_kept,
             values_are_kept_by_name,
+            api_keys_are_kept_in_their_order,
             an_intent_comes_back_whole,
             a_payload_keeps_its_order,
             a_payload_that_cannot_be_read_leaves_nothing,

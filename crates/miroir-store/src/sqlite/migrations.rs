@@ -72,7 +72,7 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 1] = [MARKS_OF_TASKS];
+const STEPS: [&str; 2] = [MARKS_OF_TASKS, API_KEYS];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -83,6 +83,11 @@ ALTER TABLE tasks ADD COLUMN session TEXT;
 CREATE UNIQUE INDEX tasks_by_key ON tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_by_age_of_key ON tasks (enqueued_at) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_by_session ON tasks (session, index_uid) WHERE session IS NOT NULL AND finished_at IS NULL;
+";
+
+/// To version 4: API keys, in the order in which they were made.
+const API_KEYS: &str = "
+CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 ";
 
 /// Whether a file that says this version can be brought to the current one.

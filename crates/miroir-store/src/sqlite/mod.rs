@@ -4,6 +4,7 @@
 //! to the database keeps a second process out; SQLite's own locks would allow two processes to take turns, and
 //! both would believe that they are the only sequencer.
 
+mod api_keys;
 mod failure;
 mod indexes;
 mod intents;
@@ -230,6 +231,19 @@ impl Store for SqliteStore {
 
     async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError> {
         self.writer.write(move |connection| tasks::delete(connection, &uids)).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<String>, StoreError> {
+        self.read(api_keys::all).await
+    }
+
+    async fn put_api_keys(&self, records: Vec<(String, String)>) -> Result<(), StoreError> {
+        self.writer.write(move |connection| api_keys::put(connection, &records)).await
+    }
+
+    async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
+        let uid = uid.to_owned();
+        self.writer.write(move |connection| api_keys::delete(connection, &uid)).await
     }
 
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {

@@ -135,6 +135,18 @@ impl Store for WithoutIntents {
         self.store.delete_tasks(uids).await
     }
 
+    async fn api_keys(&self) -> Result<Vec<String>, StoreError> {
+        self.store.api_keys().await
+    }
+
+    async fn put_api_keys(&self, records: Vec<(String, String)>) -> Result<(), StoreError> {
+        self.store.put_api_keys(records).await
+    }
+
+    async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
+        self.store.delete_api_key(uid).await
+    }
+
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.store.meta(key).await
     }

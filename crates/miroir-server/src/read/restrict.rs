@@ -1,0 +1,61 @@
+//! Adding the filter of a tenant token to a search, in whatever form the search came.
+
+use bytes::Bytes;
+use miroir_core::access::restricted;
+use miroir_core::search::body_from_query_string;
+use serde_json::{Map, Value};
+
+use super::SearchInput;
+
+impl SearchInput {
+    /// The same search, which finds nothing that the rule does not let through. One that cannot be understood stays as
+    /// it is: it is refused anyway.
+    pub fn restricted_by(self, rule: &Value) -> Self {
+        match self {
+            Self::Body(body) => Self::Body(restricted_body(&body, rule).unwrap_or(body)),
+            Self::Query(query) => match body_from_query_string(&query) {
+                Ok(body) => Self::Body(restricted_body(&body, rule).unwrap_or_else(|| body.into())),
+                Err(_) => Self::Query(query),
+            },
+        }
+    }
+}
+
+/// `None` when it is not an object.
+fn restricted_body(body: &[u8], rule: &Value) -> Option<Bytes> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let filter = restricted(fields.get("filter").cloned(), rule);
+    fields.insert("filter".to_owned(), filter);
+    Some(Value::Object(fields).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filter_of(input: SearchInput) -> Option<Value> {
+        match input.restricted_by(&json!("user = 7")) {
+            SearchInput::Body(body) => {
+                Some(serde_json::from_slice::<Value>(&body).unwrap()["filter"].clone())
+            }
+            SearchInput::Query(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_search_cannot_get_around_the_rule() {
+        let both = Some(json!(["a = 1 OR user = 8", "user = 7"]));
+        let body = r#"{"q":"x","filter":"a = 1 OR user = 8"}"#;
+        assert_eq!(filter_of(SearchInput::Body(body.into())), both);
+        let query = "q=x&filter=a+%3D+1+OR+user%20=%208&limit=3";
+        assert_eq!(filter_of(SearchInput::Query(query.to_owned())), both);
+        let twice = "filter=a&f%69lter=b";
+        assert_eq!(filter_of(SearchInput::Query(twice.to_owned())), Some(json!(["b", "user = 7"])));
+        let twice = r#"{"filter":"a","filter":"b"}"#;
+        assert_eq!(filter_of(SearchInput::Body(twice.into())), Some(json!(["b", "user = 7"])));
+        assert_eq!(filter_of(SearchInput::Query(String::new())), Some(json!("user = 7")));
+        assert_eq!(filter_of(SearchInput::Query("limit=many".to_owned())), None, "nobody takes it");
+    }
+}
