@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod auth;
+mod batches;
 mod body;
 mod documents;
 mod index_uid;
@@ -14,6 +15,7 @@ mod search;
 mod serving;
 mod settings;
 mod system;
+mod task_filter;
 mod tasks;
 mod unsupported;
 
@@ -46,6 +48,8 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
         .route("/tasks", get(tasks::list).delete(tasks::delete))
         .route("/tasks/{uid}", get(tasks::get))
+        .route("/batches", get(batches::list))
+        .route("/batches/{uid}", get(batches::get))
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())

@@ -8,9 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 24] = [
-    ("/batches", "Listing batches"),
-    ("/batches/{uid}", "Listing batches"),
+const ROUTES: [(&str, &str); 22] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
