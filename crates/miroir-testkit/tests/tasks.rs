@@ -190,6 +190,17 @@ async fn tasks_are_filtered_as_meilisearch_does() {
     let oracle = Oracle::start(SHAPE).await;
     some_tasks(&oracle).await;
     compare_lists(&oracle, "/tasks", &CLOCKS).await;
+    let mut differences = Differences::default();
+    for task in ["0", "9999", "x"] {
+        differences.get(&oracle, &format!("/tasks/{task}/documents"), &CLOCKS).await;
+    }
+    differences.get(&oracle, "/tasks/cancel", &CLOCKS).await;
+    for filter in ["", "?", "?uids=x", "?statuses=nonsense", "?limit=1", "?beforeStartedAt=x&uids=1"] {
+        let path = format!("/tasks/cancel{filter}");
+        let answers = oracle.both(Method::POST, &path, None).await;
+        differences.compare(&format!("POST {path}"), answers, &CLOCKS);
+    }
+    differences.finish();
 }
 
 #[tokio::test]
@@ -216,6 +227,7 @@ async fn tasks_are_deleted_as_meilisearch_does() {
         "?afterEnqueuedAt=nonsense",
         "?indexUids=no%20spaces",
         "?unknown=1",
+        "?uids=x&batchUids=1&canceledBy=2",
         // Carried out.
         "?uids=1,3,77",
         "?uids=1",

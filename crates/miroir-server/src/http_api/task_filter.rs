@@ -78,22 +78,20 @@ pub fn parse_selection(query: Option<&str>) -> Result<Option<TaskQuery>, Malform
     Ok((!parameters.is_empty()).then_some(selection))
 }
 
-/// Filters that no task passes which could be deleted; no task ever has the greatest number.
-const HARMLESS: [(&str, &str); 4] = [
-    ("statuses", "enqueued"),
-    ("uids", "4294967295"),
-    ("batchUids", "4294967295"),
-    ("canceledBy", "4294967295"),
-];
+/// Filters that no task passes: none ever has the greatest number.
+const HARMLESS: [&str; 3] = ["uids", "batchUids", "canceledBy"];
 
-/// A selection that Meilisearch refuses, for a node to refuse its deletion. Should a newer node find nothing wrong with
-/// it, a filter is added that leaves nothing to delete: a request that is sent only for its error must never be carried
-/// out. It is one that was not given, because of two of a name, only the last is looked at.
+/// A selection that Meilisearch refuses, for a node to refuse what is to be done to it. Should a newer node find nothing
+/// wrong with it, a filter is added that leaves nothing to do: a request that is sent only for its error must never be
+/// carried out. Of two filters of a name only the last is looked at, so it takes the place of none that is wrong.
 pub fn spoilt(query: &str) -> String {
     let given = parameters(Some(query));
-    let is_free = |(name, _): &&(&str, &str)| !given.iter().any(|(known, _)| known == name);
-    let (name, value) = HARMLESS.iter().find(is_free).unwrap_or(&("statuses", "enqueued"));
-    format!("{query}&{name}={value}")
+    let is_wrong =
+        |(name, value): &(String, String)| read_filter(&mut TaskQuery::default(), name, value).is_err();
+    let hides_nothing = |name: &&&str| !given.iter().any(|pair| pair.0 == **name && is_wrong(pair));
+    // Where all of them are wrong, the others still are.
+    let name = HARMLESS.iter().find(hides_nothing).unwrap_or(&"uids");
+    format!("{query}&{name}={}", u32::MAX)
 }
 
 /// The parameters, each once: the last one of a name counts, and the others are not even looked at.
@@ -230,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_request_for_its_error_touches_nothing() {
-        assert_eq!(spoilt("uids=x"), "uids=x&statuses=enqueued");
         assert_eq!(spoilt("statuses=x"), "statuses=x&uids=4294967295");
-        assert_eq!(spoilt("statuses=failed&uids=x"), "statuses=failed&uids=x&batchUids=4294967295");
+        assert_eq!(spoilt("uids=x&statuses=failed"), "uids=x&statuses=failed&batchUids=4294967295");
+        assert_eq!(spoilt("uids=x&batchUids=1"), "uids=x&batchUids=1&batchUids=4294967295");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Failure};
 use super::marks::Marks;
 use super::task_filter::{ListRequest, Malformed, parse_list, parse_selection, spoilt};
+use super::unsupported::unsupported;
 use crate::clock::duration_between;
 use crate::cluster::Cluster;
 use crate::store_error;
@@ -79,6 +80,13 @@ pub async fn list(
     Ok(answer::json(StatusCode::OK, &body))
 }
 
+/// The documents that a task brought: an experiment of Meilisearch's that is off unless somebody turns it on, which is
+/// not supported, so this is always refused.
+pub async fn documents(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -> Failure {
+    let call = Call::get(format!("/tasks/{}/documents", encode(&uid)), cluster.config.node_timeout);
+    cluster.refusal_of_one_node(None, &call).await.into()
+}
+
 /// Deletes the finished tasks that match.
 pub async fn delete(
     State(cluster): State<Arc<Cluster>>,
@@ -89,14 +97,26 @@ pub async fn delete(
     let selection = match parse_selection(Some(&filter)) {
         Ok(Some(selection)) => selection,
         Ok(None) => return Err(missing_filters("delete").into()),
-        Err(Malformed) => {
-            let path = format!("/tasks?{}", spoilt(&filter));
-            let call = Call::new(Method::DELETE, path, cluster.config.node_timeout);
-            return Err(cluster.refusal_of_one_node(None, &call).await.into());
-        }
+        Err(Malformed) => return Err(refused(&cluster, Method::DELETE, "/tasks", &filter).await),
     };
     let summary = cluster.delete_tasks(selection, &format!("?{filter}"), marks.without_body()).await?;
     Ok(answer::json(StatusCode::OK, &summary))
+}
+
+/// Cancelling tasks is not supported (see `docs/architecture.md`); what is wrong with a request is said all the same.
+pub async fn cancel(State(cluster): State<Arc<Cluster>>, RawQuery(query): RawQuery) -> Failure {
+    let filter = query.unwrap_or_default();
+    match parse_selection(Some(&filter)) {
+        Ok(Some(_)) => unsupported("Cancelling tasks").into(),
+        Ok(None) => missing_filters("cancel").into(),
+        Err(Malformed) => refused(&cluster, Method::POST, "/tasks/cancel", &filter).await,
+    }
+}
+
+/// A node's refusal of filters that are wrong.
+async fn refused(cluster: &Cluster, method: Method, path: &str, filter: &str) -> Failure {
+    let call = Call::new(method, format!("{path}?{}", spoilt(filter)), cluster.config.node_timeout);
+    cluster.refusal_of_one_node(None, &call).await.into()
 }
 
 /// Nobody means all tasks by saying nothing.

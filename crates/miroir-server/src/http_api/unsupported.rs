@@ -8,7 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 22] = [
+const ROUTES: [(&str, &str); 21] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
@@ -28,7 +28,6 @@ const ROUTES: [(&str, &str); 22] = [
     ("/network", "Meilisearch's own sharding"),
     ("/snapshots", "Making a snapshot"),
     ("/swap-indexes", "Swapping indexes"),
-    ("/tasks/cancel", "Cancelling tasks"),
     ("/webhooks", "Webhooks"),
     ("/webhooks/{uuid}", "Webhooks"),
 ];
