@@ -19,9 +19,9 @@ use serde_json::Value;
 
 pub use error::StoreError;
 pub use model::{
-    Acknowledgement, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, IndexChange, IndexRecord, Intent, KeyedTask,
-    NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey, ReplicaStatus, TaskOutcome, TaskPage, TaskQuery,
-    TaskRecord, TaskStatus, TaskUid, WriteMarks,
+    Acknowledgement, BatchMembers, BatchPage, BatchRecord, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey,
+    IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey,
+    ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid, WriteMarks,
 };
 pub use sqlite::SqliteStore;
 
@@ -83,8 +83,8 @@ pub trait Store: Send + Sync + 'static {
         after_seq: Option<u64>,
     ) -> Result<Option<PayloadChunk>, StoreError>;
 
-    /// The task for which a key was used less than [`IDEMPOTENCY_KEY_LIFETIME`] before `now` (RFC 3339). A task
-    /// that is forgotten gives its key free.
+    /// The task for which a key was used less than [`IDEMPOTENCY_KEY_LIFETIME`] before `now` (RFC 3339), also when it
+    /// has been deleted since. A task that is taken back gives its key free.
     async fn keyed_task(&self, key: &str, now: &str) -> Result<Option<KeyedTask>, StoreError>;
 
     /// The newest task of a session about an index that has not ended.
@@ -120,11 +120,19 @@ pub trait Store: Send + Sync + 'static {
     /// A page of the tasks that match.
     async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, StoreError>;
 
+    /// A page of the batches with a task that matches.
+    async fn batches(&self, query: TaskQuery) -> Result<BatchPage, StoreError>;
+
     /// The tasks that have not ended, by uid.
     async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError>;
 
-    /// Forgets finished tasks and returns those forgotten; unfinished and unknown ones are left alone.
-    async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError>;
+    /// Deletes the finished ones of the tasks that match, and records the task that did so, all or nothing. How many
+    /// matched and how many were deleted is added to its details. What must outlive tasks does: their keys, and which
+    /// indexes they deleted.
+    async fn delete_tasks(&self, deletion: NewTask, query: TaskQuery) -> Result<TaskUid, StoreError>;
+
+    /// Whether a task ever succeeded in deleting an index of this name.
+    async fn was_deleted(&self, index_uid: &str) -> Result<bool, StoreError>;
 
     /// The records of all API keys, in the order in which they were made.
     async fn api_keys(&self) -> Result<Vec<String>, StoreError>;

@@ -149,13 +149,19 @@ pub struct WriteMarks {
     pub session: Option<String>,
 }
 
-/// The task a key was used for.
-#[derive(Debug, Clone, PartialEq)]
+/// The task a key was used for: what its client was told, which outlives the task.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedTask {
     /// Digest of the request that made it.
     pub digest: u128,
-    /// The task.
-    pub task: TaskRecord,
+    /// Uid of the task.
+    pub uid: TaskUid,
+    /// Index it is about, if it is about one.
+    pub index_uid: Option<String>,
+    /// Its kind.
+    pub kind: String,
+    /// When it was accepted (RFC 3339, UTC).
+    pub enqueued_at: String,
     /// Its intent has not been cleared.
     pub is_open: bool,
 }
@@ -286,11 +292,21 @@ pub struct TaskRecord {
     pub node_tasks: Vec<NodeTask>,
 }
 
-/// Which tasks to list. `None` does not filter; an empty list matches nothing.
+impl TaskRecord {
+    /// The batch it belongs to, once it has started. A task is a batch of its own; one that was canceled belongs to
+    /// the batch of what canceled it, as with Meilisearch.
+    pub fn batch_uid(&self) -> Option<TaskUid> {
+        (self.status != TaskStatus::Enqueued).then(|| self.canceled_by.unwrap_or(self.uid))
+    }
+}
+
+/// Which tasks to list, or batches with such tasks. `None` does not filter; an empty list matches nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TaskQuery {
     /// Only these uids.
     pub uids: Option<Vec<TaskUid>>,
+    /// Only tasks of these batches (see [`TaskRecord::batch_uid`]).
+    pub batch_uids: Option<Vec<TaskUid>>,
     /// Only these statuses.
     pub statuses: Option<Vec<TaskStatus>>,
     /// Only these kinds, by Meilisearch's names.
@@ -325,6 +341,37 @@ pub struct TaskPage {
     /// The tasks of the page, in the order asked for.
     pub tasks: Vec<TaskRecord>,
     /// How many tasks match in all.
+    pub total: u64,
+    /// `from` of the next page, if there is one.
+    pub next: Option<TaskUid>,
+}
+
+/// A batch: the task it is named after, and those that this one canceled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchRecord {
+    /// The task whose uid it has.
+    pub task: TaskRecord,
+    /// The canceled tasks in it.
+    pub others: Vec<BatchMembers>,
+}
+
+/// Canceled tasks of a batch that are of the same kind and about the same index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchMembers {
+    /// Their kind.
+    pub kind: String,
+    /// The index they are about.
+    pub index_uid: Option<String>,
+    /// How many there are.
+    pub tasks: u64,
+}
+
+/// A page of batches.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BatchPage {
+    /// The batches of the page, in the order asked for.
+    pub batches: Vec<BatchRecord>,
+    /// How many batches match in all.
     pub total: u64,
     /// `from` of the next page, if there is one.
     pub next: Option<TaskUid>,

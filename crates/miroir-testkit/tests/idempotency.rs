@@ -280,3 +280,31 @@ async fn a_write_sent_again_after_a_kill_is_done_once() {
     assert_eq!(total(cluster.client(), "/tasks").await, ROUNDS);
     assert_eq!(total(cluster.client(), path).await, ROUNDS * 300);
 }
+
+/// Deleting a task does not give its key free: what it stands for has been done.
+#[tokio::test]
+async fn a_key_outlives_its_deleted_task() {
+    let mut cluster = Cluster::start(SHAPE).await;
+    let path = "/indexes/films/documents";
+    let documents = json!([{ "id": 1 }, { "id": 2 }]);
+    let first = post(cluster.client(), path, "documents", &documents).await;
+    cluster.client().wait_success(first.clone()).await;
+    let answer = cluster.client().delete(&format!("{path}/1")).await;
+    cluster.client().wait_success(answer).await;
+
+    let everything = "/tasks?uids=*";
+    let deletion = send(cluster.client(), Method::DELETE, everything, "deletion", None).await;
+    assert_eq!((deletion.status, deletion.task_uid()), (200, Some(2)), "{}", deletion.body);
+    assert_eq!(total(cluster.client(), "/tasks").await, 1);
+    for round in 0..2 {
+        let again = post(cluster.client(), path, "documents", &documents).await;
+        assert_eq!((again.status, &again.body), (202, &first.body), "round {round}");
+        let other = post(cluster.client(), path, "documents", &json!([{ "id": 3 }])).await;
+        assert_refused(&other, 409, "miroir_idempotency_key_reused");
+        let again = send(cluster.client(), Method::DELETE, everything, "deletion", None).await;
+        assert_eq!((again.status, &again.body), (200, &deletion.body), "round {round}");
+        assert_eq!(total(cluster.client(), path).await, 1, "document 1 came back");
+        assert_eq!(total(cluster.client(), "/tasks").await, 1, "the deletion deleted itself");
+        cluster.miroir.restart().await;
+    }
+}

@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod auth;
+mod batches;
 mod body;
 mod documents;
 mod index_uid;
@@ -15,6 +16,7 @@ mod search;
 mod serving;
 mod settings;
 mod system;
+mod task_filter;
 mod tasks;
 mod unsupported;
 
@@ -46,9 +48,13 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}/documents/delete", post(documents::delete_by_filter))
         .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
         .route("/tasks", get(tasks::list).delete(tasks::delete))
+        .route("/tasks/cancel", post(tasks::cancel))
         .route("/tasks/{uid}", get(tasks::get))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{key}", get(keys::get).patch(keys::update).delete(keys::delete))
+        .route("/tasks/{uid}/documents", get(tasks::documents))
+        .route("/batches", get(batches::list))
+        .route("/batches/{uid}", get(batches::get))
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())

@@ -4,60 +4,46 @@ use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_node::Call;
-use miroir_store::{TaskQuery, TaskRecord, TaskStatus};
+use miroir_store::TaskRecord;
 use serde_json::{Value, json};
 
 use super::answer::{self, Failure};
-use super::parameters;
+use super::marks::Marks;
+use super::task_filter::{ListRequest, Malformed, parse_list, parse_selection, spoilt};
+use super::unsupported::unsupported;
 use crate::clock::duration_between;
 use crate::cluster::Cluster;
 use crate::store_error;
 use crate::write::encode;
 
-/// Kinds of tasks that Meilisearch knows; asking for another is an error there.
-const KINDS: [&str; 14] = [
-    "documentAdditionOrUpdate",
-    "documentEdition",
-    "documentDeletion",
-    "settingsUpdate",
-    "indexCreation",
-    "indexDeletion",
-    "indexUpdate",
-    "indexSwap",
-    "taskCancelation",
-    "taskDeletion",
-    "dumpCreation",
-    "snapshotCreation",
-    "export",
-    "upgradeDatabase",
-];
-const DEFAULT_LIMIT: u64 = 20;
+/// How long it took, once it has ended.
+pub(super) fn duration(task: &TaskRecord) -> Option<String> {
+    duration_between(task.started_at.as_ref()?, task.finished_at.as_ref()?)
+}
 
-fn view(task: &TaskRecord) -> Value {
-    let duration = match (&task.started_at, &task.finished_at) {
-        (Some(start), Some(end)) => duration_between(start, end),
-        _ => None,
-    };
+/// The details without what is kept for the end of the task, which is no business of clients.
+pub(super) fn visible_details(task: &TaskRecord) -> Value {
     let mut details = task.details.clone();
     if let Some(fields) = details.as_object_mut() {
-        // Kept for the end of the task; no business of clients.
         fields.remove("distinctDocuments");
     }
-    // Every Miroir task is a batch of its own.
-    let batch = (task.status != TaskStatus::Enqueued).then_some(task.uid);
+    details
+}
+
+fn view(task: &TaskRecord) -> Value {
     json!({
         "uid": task.uid,
-        "batchUid": batch,
+        "batchUid": task.batch_uid(),
         "indexUid": task.index_uid,
         "status": task.status.as_str(),
         "type": task.kind,
         "canceledBy": task.canceled_by,
-        "details": details,
+        "details": visible_details(task),
         "error": task.error,
-        "duration": duration,
+        "duration": duration(task),
         "enqueuedAt": task.enqueued_at,
         "startedAt": task.started_at,
         "finishedAt": task.finished_at,
@@ -82,11 +68,11 @@ pub async fn list(
     State(cluster): State<Arc<Cluster>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let Some((filter, limit)) = parse(query.as_deref()) else {
+    let Ok(ListRequest { query, limit }) = parse_list(query.as_deref()) else {
         let call = Call::get(format!("/tasks?{}", query.unwrap_or_default()), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    let page = cluster.store.tasks(filter).await.map_err(store_error)?;
+    let page = cluster.store.tasks(query).await.map_err(store_error)?;
     let results: Vec<Value> = page.tasks.iter().map(view).collect();
     let from = page.tasks.first().map(|task| task.uid);
     let body =
@@ -94,50 +80,53 @@ pub async fn list(
     Ok(answer::json(StatusCode::OK, &body))
 }
 
-/// `None` when something is not as Meilisearch wants it.
-fn parse(query: Option<&str>) -> Option<(TaskQuery, u64)> {
-    let mut filter = TaskQuery::default();
-    let mut limit = DEFAULT_LIMIT;
-    let list = |value: &str| -> Option<Vec<String>> {
-        // `*` is everything.
-        (value != "*").then(|| value.split(',').map(|item| item.trim().to_owned()).collect())
-    };
-    let numbers = |items: Option<Vec<String>>| -> Option<Option<Vec<u64>>> {
-        let Some(items) = items else { return Some(None) };
-        let numbers = items.iter().map(|item| item.parse::<u32>().ok().map(u64::from));
-        numbers.collect::<Option<Vec<u64>>>().map(Some)
-    };
-    for (name, value) in parameters::pairs(query) {
-        match name.as_str() {
-            "limit" => limit = u64::from(value.parse::<u32>().ok()?),
-            "from" => filter.from = Some(u64::from(value.parse::<u32>().ok()?)),
-            "reverse" => filter.reverse = value.parse().ok()?,
-            "uids" => filter.uids = numbers(list(&value))?,
-            "canceledBy" => filter.canceled_by = numbers(list(&value))?,
-            "indexUids" => filter.index_uids = list(&value),
-            "statuses" => {
-                filter.statuses = match list(&value) {
-                    None => None,
-                    Some(items) => {
-                        Some(items.iter().map(|item| TaskStatus::parse(item)).collect::<Option<_>>()?)
-                    }
-                }
-            }
-            "types" => {
-                let items = list(&value);
-                let all_known = items
-                    .as_ref()
-                    .is_none_or(|items| items.iter().all(|item| KINDS.contains(&item.as_str())));
-                filter.types = all_known.then_some(items)?;
-            }
-            _ => return None,
-        }
-    }
-    filter.limit = Some(limit);
-    Some((filter, limit))
+/// The documents that a task brought: an experiment of Meilisearch's that is off unless somebody turns it on, which is
+/// not supported, so this is always refused.
+pub async fn documents(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -> Failure {
+    let call = Call::get(format!("/tasks/{}/documents", encode(&uid)), cluster.config.node_timeout);
+    cluster.refusal_of_one_node(None, &call).await.into()
 }
 
-/// Deleting tasks.
-pub async fn delete() -> Result<Response, Failure> {
-    Err(super::unsupported::unsupported("Deleting tasks").into())
+/// Deletes the finished tasks that match.
+pub async fn delete(
+    State(cluster): State<Arc<Cluster>>,
+    RawQuery(query): RawQuery,
+    marks: Marks,
+) -> Result<Response, Failure> {
+    let filter = query.unwrap_or_default();
+    let selection = match parse_selection(Some(&filter)) {
+        Ok(Some(selection)) => selection,
+        Ok(None) => return Err(missing_filters("delete").into()),
+        Err(Malformed) => return Err(refused(&cluster, Method::DELETE, "/tasks", &filter).await),
+    };
+    let summary = cluster.delete_tasks(selection, &format!("?{filter}"), marks.without_body()).await?;
+    Ok(answer::json(StatusCode::OK, &summary))
+}
+
+/// Cancelling tasks is not supported (see `docs/architecture.md`); what is wrong with a request is said all the same.
+pub async fn cancel(State(cluster): State<Arc<Cluster>>, RawQuery(query): RawQuery) -> Failure {
+    let filter = query.unwrap_or_default();
+    match parse_selection(Some(&filter)) {
+        Ok(Some(_)) => unsupported("Cancelling tasks").into(),
+        Ok(None) => missing_filters("cancel").into(),
+        Err(Malformed) => refused(&cluster, Method::POST, "/tasks/cancel", &filter).await,
+    }
+}
+
+/// A node's refusal of filters that are wrong.
+async fn refused(cluster: &Cluster, method: Method, path: &str, filter: &str) -> Failure {
+    let call = Call::new(method, format!("{path}?{}", spoilt(filter)), cluster.config.node_timeout);
+    cluster.refusal_of_one_node(None, &call).await.into()
+}
+
+/// Nobody means all tasks by saying nothing.
+fn missing_filters(to_do: &str) -> ApiError {
+    ApiError::bad_request(
+        "missing_task_filters",
+        format!(
+            "Query parameters to filter the tasks to {to_do} are missing. Available query parameters are: `uids`, \
+             `indexUids`, `statuses`, `types`, `canceledBy`, `beforeEnqueuedAt`, `afterEnqueuedAt`, \
+             `beforeStartedAt`, `afterStartedAt`, `beforeFinishedAt`, `afterFinishedAt`."
+        ),
+    )
 }

@@ -8,9 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 22] = [
-    ("/batches", "Listing batches"),
-    ("/batches/{uid}", "Listing batches"),
+const ROUTES: [(&str, &str); 19] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
@@ -28,7 +26,6 @@ const ROUTES: [(&str, &str); 22] = [
     ("/network", "Meilisearch's own sharding"),
     ("/snapshots", "Making a snapshot"),
     ("/swap-indexes", "Swapping indexes"),
-    ("/tasks/cancel", "Cancelling tasks"),
     ("/webhooks", "Webhooks"),
     ("/webhooks/{uuid}", "Webhooks"),
 ];

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use miroir_core::replica::ReplicaState;
 use miroir_node::{Call, Node, NodeCheck, NodeError};
-use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus, TaskQuery, TaskStatus};
+use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -176,14 +176,7 @@ impl Cluster {
             }
             // A write that makes or drops the index may be on its way.
             let Ok(_queue) = handle.queue.try_lock() else { continue };
-            let deletion = TaskQuery {
-                types: Some(vec!["indexDeletion".to_owned()]),
-                statuses: Some(vec![TaskStatus::Succeeded]),
-                index_uids: Some(vec![uid.clone()]),
-                limit: Some(1),
-                ..TaskQuery::default()
-            };
-            let was_deleted = self.store.tasks(deletion).await.is_ok_and(|found| !found.tasks.is_empty());
+            let was_deleted = self.store.was_deleted(&uid).await.unwrap_or(false);
             if !was_deleted {
                 continue;
             }

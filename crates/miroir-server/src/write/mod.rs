@@ -2,6 +2,7 @@
 //! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
 //! `repeat` answers what a client sent again. `prepare` turns a `request` into an operation or a task that failed,
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
+//! `task_deletion` is about tasks and no index, and so does not pass through the sequencer.
 
 mod deletions;
 mod dispatch;
@@ -15,6 +16,7 @@ mod refusal;
 mod repeat;
 mod request;
 mod sequencer;
+mod task_deletion;
 
 pub(crate) use operation::encode;
 pub(crate) use outcome::{parse_refusal, settle_settings};

@@ -19,19 +19,18 @@ impl Cluster {
         let Some(IdempotencyKey { key, digest }) = key else { return Ok(None) };
         let earlier = self.store.keyed_task(key, &now()).await.map_err(store_error)?;
         let Some(earlier) = earlier else { return Ok(None) };
-        let task = earlier.task;
         if earlier.digest != *digest {
-            return Err(key_reused(key, task.uid));
+            return Err(key_reused(key, earlier.uid));
         }
         if earlier.is_open {
-            return Err(not_acknowledged(task.uid, "not every node concerned has it yet"));
+            return Err(not_acknowledged(earlier.uid, "not every node concerned has it yet"));
         }
         let summary = TaskSummary {
-            task_uid: task.uid,
-            index_uid: task.index_uid.unwrap_or_default(),
+            task_uid: earlier.uid,
+            index_uid: earlier.index_uid,
             status: "enqueued",
-            kind: task.kind.into(),
-            enqueued_at: task.enqueued_at,
+            kind: earlier.kind.into(),
+            enqueued_at: earlier.enqueued_at,
         };
         Ok(Some(Accepted { summary, missed_shards: Vec::new() }))
     }

@@ -42,8 +42,8 @@ const REACH_CHECK_EVERY: Duration = Duration::from_millis(500);
 pub struct TaskSummary {
     /// Uid of the Miroir task.
     pub task_uid: u64,
-    /// Index it is about.
-    pub index_uid: String,
+    /// Index it is about, if it is about one.
+    pub index_uid: Option<String>,
     /// Always `enqueued`, as Meilisearch has it.
     pub status: &'static str,
     /// Kind of task.
@@ -315,7 +315,8 @@ fn accepted(
     missed_shards: Vec<ShardId>,
 ) -> Accepted {
     let kind = Cow::Borrowed(kind);
-    let summary = TaskSummary { task_uid, index_uid: uid.to_owned(), status: "enqueued", kind, enqueued_at };
+    let summary =
+        TaskSummary { task_uid, index_uid: Some(uid.to_owned()), status: "enqueued", kind, enqueued_at };
     Accepted { summary, missed_shards }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{NOW, TestBackend, index, intent, new_task, outcome};
+use super::{NOW, TestBackend, deletion, index, intent, new_task, outcome};
 use crate::{
     Acknowledgement, IdempotencyKey, IndexChange, KeyedTask, NewTask, StoreError, TaskOutcome, TaskQuery,
     TaskStatus, WriteMarks,
@@ -41,20 +41,55 @@ pub(crate) async fn a_key_is_used_once(backend: &dyn TestBackend) {
     drop(store);
 
     let store = backend.open().await.unwrap();
-    let task = store.task(first).await.unwrap().unwrap();
     let found = store.keyed_task("k", LATER).await.unwrap();
-    assert_eq!(found, Some(KeyedTask { digest: u128::MAX - 7, task, is_open: true }));
+    let expected = KeyedTask {
+        digest: u128::MAX - 7,
+        uid: first,
+        index_uid: Some("a".to_owned()),
+        kind: "documentAdditionOrUpdate".to_owned(),
+        enqueued_at: NOW.to_owned(),
+        is_open: true,
+    };
+    assert_eq!(found, Some(expected));
     store.acknowledged(Acknowledgement { task_uid: first, ..Acknowledgement::default() }).await.unwrap();
     assert!(!store.keyed_task("k", LATER).await.unwrap().unwrap().is_open);
     store.finish(first, outcome(TaskStatus::Succeeded)).await.unwrap();
     assert_eq!(store.begin(keyed("a", "k", 1), None).await, Err(taken("k", first)));
-    assert_eq!(store.keyed_task("K", NOW).await.unwrap().unwrap().task.uid, other);
+    assert_eq!(store.keyed_task("K", NOW).await.unwrap().unwrap().uid, other);
     assert_eq!(store.tasks(TaskQuery::default()).await.unwrap().total, 2, "what is refused leaves nothing");
     assert_eq!(store.begin(new_task("a"), None).await.unwrap(), other + 1);
+}
 
-    store.delete_tasks(vec![first]).await.unwrap();
-    assert_eq!(store.keyed_task("k", NOW).await.unwrap(), None);
-    assert_eq!(store.begin(keyed("a", "k", 1), None).await.unwrap(), other + 2);
+pub(crate) async fn a_key_outlives_its_deleted_task(backend: &dyn TestBackend) {
+    let store = backend.open().await.unwrap();
+    for (index, key) in [("a", "k"), ("a", "other"), ("b", "unfinished")] {
+        store.begin(keyed(index, key, 7), None).await.unwrap();
+    }
+    for uid in [0, 1] {
+        store.finish(uid, outcome(TaskStatus::Succeeded)).await.unwrap();
+    }
+    let before = store.keyed_task("k", LATER).await.unwrap();
+    let keyed_deletion = NewTask { marks: keyed("", "d", 8).marks, ..deletion() };
+    store.delete_tasks(keyed_deletion, TaskQuery::default()).await.unwrap();
+    drop(store);
+
+    let store = backend.open().await.unwrap();
+    assert_eq!(store.task(0).await.unwrap(), None);
+    assert_eq!(store.keyed_task("k", LATER).await.unwrap(), before);
+    assert_eq!(store.begin(keyed("a", "k", 7), None).await, Err(taken("k", 0)));
+    assert_eq!(store.keyed_task("unfinished", LATER).await.unwrap().unwrap().uid, 2);
+    // A deletion has a key as any other task, and is refused with it before it deletes anything.
+    store.finish(2, outcome(TaskStatus::Succeeded)).await.unwrap();
+    let again = NewTask { marks: keyed("", "d", 8).marks, ..deletion() };
+    assert_eq!(store.delete_tasks(again, TaskQuery::default()).await, Err(taken("d", 3)));
+    assert!(store.task(2).await.unwrap().is_some());
+
+    // It expires as the others do.
+    assert_eq!(store.keyed_task("k", TOO_LATE).await.unwrap(), None);
+    let at = |time: &str| NewTask { enqueued_at: time.to_owned(), ..keyed("a", "k", 9) };
+    assert_eq!(store.begin(at(TOO_LATE), None).await.unwrap(), 4);
+    assert_eq!(store.keyed_task("k", TOO_LATE).await.unwrap().unwrap().uid, 4);
+    assert_eq!(store.keyed_task("other", LATER).await.unwrap(), None, "dropped with the one that expired");
 }
 
 pub(crate) async fn one_of_many_with_one_key_is_recorded(backend: &dyn TestBackend) {
@@ -90,7 +125,7 @@ pub(crate) async fn a_key_expires(backend: &dyn TestBackend) {
 
     assert_eq!(store.begin(at(3, TOO_LATE), None).await.unwrap(), 1);
     let found = store.keyed_task("k", TOO_LATE).await.unwrap().unwrap();
-    assert_eq!((found.digest, found.task.uid), (3, 1));
+    assert_eq!((found.digest, found.uid), (3, 1));
     assert!(store.task(0).await.unwrap().is_some(), "the task stays");
 }
 

@@ -3,8 +3,10 @@
 //! A backend provides a [`TestBackend`] and calls [`conformance_tests!`], which makes one test of each case.
 
 mod api_keys;
+mod deletion;
 mod indexes;
 mod intents;
+mod lists;
 mod marks;
 mod tasks;
 
@@ -14,8 +16,10 @@ use async_trait::async_trait;
 use serde_json::json;
 
 pub(crate) use self::api_keys::*;
+pub(crate) use self::deletion::*;
 pub(crate) use self::indexes::*;
 pub(crate) use self::intents::*;
+pub(crate) use self::lists::*;
 pub(crate) use self::marks::*;
 pub(crate) use self::tasks::*;
 use crate::{NewTask, Store, StoreError, TaskOutcome, TaskStatus, WriteMarks};
@@ -61,7 +65,12 @@ macro_rules! conformance_tests {
             a_task_goes_through_its_life,
             a_task_may_be_born_finished,
             only_finished_tasks_are_deleted,
+            every_filter_deletes_what_it_lists,
+            that_an_index_was_deleted_outlives_the_task,
+            a_key_outlives_its_deleted_task,
             tasks_are_filtered,
+            filters_combine,
+            batches_are_tasks_and_what_they_canceled,
             tasks_are_paged_both_ways,
             times_are_compared_as_times,
         );

@@ -72,7 +72,7 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 2] = [MARKS_OF_TASKS, API_KEYS];
+const STEPS: [&str; 3] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -85,7 +85,27 @@ CREATE INDEX tasks_by_age_of_key ON tasks (enqueued_at) WHERE idempotency_key IS
 CREATE INDEX tasks_by_session ON tasks (session, index_uid) WHERE session IS NOT NULL AND finished_at IS NULL;
 ";
 
-/// To version 4: API keys, in the order in which they were made.
+/// To version 4: all that a list of tasks can be filtered by, in the order of the list; and what outlives a task that
+/// is deleted.
+const LISTS_OF_TASKS: &str = "
+CREATE INDEX tasks_listed ON tasks
+    (uid, status, kind, index_uid, canceled_by, enqueued_at, started_at, finished_at);
+CREATE TABLE deleted_indexes (uid TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT OR IGNORE INTO deleted_indexes
+    SELECT index_uid FROM tasks
+    WHERE kind = 'indexDeletion' AND status = 'succeeded' AND index_uid IS NOT NULL;
+CREATE TABLE keys_of_deleted_tasks (
+    idempotency_key TEXT PRIMARY KEY,
+    request_digest BLOB NOT NULL,
+    uid INTEGER NOT NULL,
+    index_uid TEXT,
+    kind TEXT NOT NULL,
+    enqueued_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX keys_of_deleted_tasks_by_age ON keys_of_deleted_tasks (enqueued_at);
+";
+
+/// To version 5: API keys, in the order in which they were made.
 const API_KEYS: &str = "
 CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 ";

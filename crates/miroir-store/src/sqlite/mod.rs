@@ -11,6 +11,7 @@ mod intents;
 mod marks;
 mod migrations;
 mod schema;
+mod task_deletion;
 mod task_query;
 mod tasks;
 mod values;
@@ -30,7 +31,7 @@ use serde_json::Value;
 use self::failure::Failure;
 use self::writer::Writer;
 use crate::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
+    Acknowledgement, BatchPage, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
     ReplicaStatus, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 
@@ -121,9 +122,7 @@ impl Store for SqliteStore {
         }
         self.writer
             .write(move |connection| {
-                if let Some(idempotency) = &task.marks.idempotency {
-                    marks::take_key(connection, &idempotency.key, &task.enqueued_at)?;
-                }
+                marks::take_key(connection, &task)?;
                 let uid = tasks::insert(connection, &task)?;
                 if let Some(intent) = intent {
                     intents::record(connection, uid, &intent.operation, intent.payload)?;
@@ -225,12 +224,21 @@ impl Store for SqliteStore {
         self.read(move |connection| task_query::page(connection, &query)).await
     }
 
+    async fn batches(&self, query: TaskQuery) -> Result<BatchPage, StoreError> {
+        self.read(move |connection| task_query::batches(connection, &query)).await
+    }
+
     async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError> {
         self.read(tasks::unfinished).await
     }
 
-    async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError> {
-        self.writer.write(move |connection| tasks::delete(connection, &uids)).await
+    async fn delete_tasks(&self, deletion: NewTask, query: TaskQuery) -> Result<TaskUid, StoreError> {
+        self.writer.write(move |connection| task_deletion::carry_out(connection, deletion, &query)).await
+    }
+
+    async fn was_deleted(&self, index_uid: &str) -> Result<bool, StoreError> {
+        let uid = index_uid.to_owned();
+        self.read(move |connection| task_deletion::was_deleted(connection, &uid)).await
     }
 
     async fn api_keys(&self) -> Result<Vec<String>, StoreError> {

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::failure::{Failure, damaged};
+use super::task_deletion;
 use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
 use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid, newest_task_key};
 
@@ -113,6 +114,9 @@ pub(super) fn finish(connection: &Connection, uid: TaskUid, outcome: &TaskOutcom
         ":started_at": outcome.started_at.as_deref().map(to_nanoseconds).transpose()?,
         ":finished_at": to_nanoseconds(&outcome.finished_at)?,
     })?;
+    if changed != 0 && outcome.status == TaskStatus::Succeeded {
+        task_deletion::note_deleted_index(connection, uid)?;
+    }
     if changed == 0 && load(connection, uid)?.is_none() {
         return Err(StoreError::UnknownTask(uid).into());
     }
@@ -139,20 +143,4 @@ pub(super) fn forget(connection: &Connection, uid: TaskUid) -> Result<(), Failur
         0 => Err(StoreError::UnknownTask(uid).into()),
         _ => Ok(()),
     }
-}
-
-/// Forgets finished tasks and returns those forgotten.
-pub(super) fn delete(connection: &Connection, uids: &[TaskUid]) -> Result<Vec<TaskUid>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM tasks WHERE uid = ?1 AND status NOT IN ('enqueued', 'processing') \
-         AND uid NOT IN (SELECT task_uid FROM intents)",
-    )?;
-    let mut deleted = Vec::new();
-    for uid in uids {
-        let Ok(column) = to_column(*uid) else { continue };
-        if statement.execute([column])? != 0 {
-            deleted.push(*uid);
-        }
-    }
-    Ok(deleted)
 }

@@ -28,9 +28,22 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> 
 }
 
 pub(super) fn to_nanoseconds(rfc3339: &str) -> Result<i64, StoreError> {
-    let invalid = || StoreError::Invalid(format!("not an RFC 3339 time: {rfc3339}"));
-    let time = OffsetDateTime::parse(rfc3339, &Rfc3339).map_err(|_| invalid())?;
-    i64::try_from(time.unix_timestamp_nanos()).map_err(|_| invalid())
+    i64::try_from(parse_time(rfc3339)?).map_err(|_| not_a_time(rfc3339))
+}
+
+/// The same for a limit that stored times are compared with: none of them is further away than a column can say.
+pub(super) fn to_nanoseconds_at_most(rfc3339: &str) -> Result<i64, StoreError> {
+    let time = parse_time(rfc3339)?.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+    i64::try_from(time).map_err(|_| not_a_time(rfc3339))
+}
+
+fn parse_time(rfc3339: &str) -> Result<i128, StoreError> {
+    let time = OffsetDateTime::parse(rfc3339, &Rfc3339).map_err(|_| not_a_time(rfc3339))?;
+    Ok(time.unix_timestamp_nanos())
+}
+
+fn not_a_time(text: &str) -> StoreError {
+    StoreError::Invalid(format!("not an RFC 3339 time: {text}"))
 }
 
 pub(super) fn to_rfc3339(nanoseconds: i64) -> rusqlite::Result<String> {

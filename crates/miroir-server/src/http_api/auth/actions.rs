@@ -50,7 +50,7 @@ fn verbs(route: &str) -> Option<Verbs> {
         "/indexes/{uid}/compact" => posts(Action::INDEXES_UPDATE),
         "/indexes/{uid}/fields" => [get_index, get_index, NONE, NONE, NONE],
         "/tasks" => [Some(Action::TASKS_GET), NONE, NONE, NONE, Some(Action::TASKS_DELETE)],
-        "/tasks/{uid}" | "/batches" | "/batches/{uid}" => reads(Action::TASKS_GET),
+        "/tasks/{uid}" | "/tasks/{uid}/documents" | "/batches" | "/batches/{uid}" => reads(Action::TASKS_GET),
         "/tasks/cancel" => posts(Action::TASKS_CANCEL),
         "/keys" => [Some(Action::KEYS_GET), Some(Action::KEYS_CREATE), NONE, NONE, NONE],
         "/keys/{key}" => {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use miroir_store::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
+    Acknowledgement, BatchPage, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
     ReplicaStatus, SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 use serde_json::Value;
@@ -127,12 +127,20 @@ impl Store for WithoutIntents {
         self.store.tasks(query).await
     }
 
+    async fn batches(&self, query: TaskQuery) -> Result<BatchPage, StoreError> {
+        self.store.batches(query).await
+    }
+
     async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError> {
         self.store.unfinished().await
     }
 
-    async fn delete_tasks(&self, uids: Vec<TaskUid>) -> Result<Vec<TaskUid>, StoreError> {
-        self.store.delete_tasks(uids).await
+    async fn delete_tasks(&self, deletion: NewTask, query: TaskQuery) -> Result<TaskUid, StoreError> {
+        self.store.delete_tasks(deletion, query).await
+    }
+
+    async fn was_deleted(&self, index_uid: &str) -> Result<bool, StoreError> {
+        self.store.was_deleted(index_uid).await
     }
 
     async fn api_keys(&self) -> Result<Vec<String>, StoreError> {
