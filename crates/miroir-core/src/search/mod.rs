@@ -24,6 +24,7 @@ mod depth;
 mod details;
 mod distinct;
 mod facet_list;
+mod facet_search;
 mod facet_values;
 mod facets;
 mod frequency;
@@ -33,6 +34,7 @@ mod last_word;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
+mod multi;
 mod normalise;
 mod plan;
 mod projection;
@@ -47,10 +49,12 @@ mod settings;
 mod spelling;
 
 pub use depth::Depth;
+pub use facet_search::FacetSearchPlan;
 pub use facets::{FacetConflict, Spelling};
 pub use frequency::{AgreedOrder, FrequencySearch};
 pub use last_word::LastWord;
 pub use merge::{MergeError, MergedAnswer};
+pub use multi::{MultiSearch, Query, finish_results, inside, write_result};
 pub use plan::{PlanError, SearchPlan};
 pub use query_string::body_from_query_string;
 pub use request::ForwardRaw;

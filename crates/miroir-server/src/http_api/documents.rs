@@ -16,9 +16,10 @@ use serde_json::{Map, Value};
 use super::answer::{self, Failure};
 use super::body::require_json;
 use super::marks::Marks;
+use super::parameters;
 use super::unsupported::unsupported;
-use super::{index_uid, parameters};
 use crate::cluster::Cluster;
+use crate::index_uid;
 use crate::read::{BrowseInput, reserved_field};
 use crate::write::{WriteRequest, encode};
 

@@ -10,9 +10,10 @@ use http::{HeaderMap, Method, StatusCode};
 use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
 
 use super::answer::{self, Failure};
-use super::index_uid;
+
 use super::marks::Marks;
 use crate::cluster::Cluster;
+use crate::index_uid;
 use crate::write::WriteRequest;
 
 /// The whole settings.

@@ -8,7 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: [(&str, &str); 22] = [
     ("/batches", "Listing batches"),
     ("/batches/{uid}", "Listing batches"),
     ("/chats", "Chat completion"),
@@ -18,7 +18,6 @@ const ROUTES: [(&str, &str); 24] = [
     ("/export", "Exporting to another server"),
     ("/indexes/{uid}/compact", "Compacting an index"),
     ("/indexes/{uid}/documents/edit", "Editing documents by function"),
-    ("/indexes/{uid}/facet-search", "Searching facet values"),
     ("/indexes/{uid}/fields", "Listing fields"),
     ("/indexes/{uid}/similar", "Searching similar documents"),
     ("/keys", "Managing keys"),
@@ -26,7 +25,6 @@ const ROUTES: [(&str, &str); 24] = [
     ("/logs/stderr", "Changing the log of a node"),
     ("/logs/stream", "Streaming the log of a node"),
     ("/metrics", "Metrics"),
-    ("/multi-search", "Searching several indexes at once"),
     ("/network", "Meilisearch's own sharding"),
     ("/snapshots", "Making a snapshot"),
     ("/swap-indexes", "Swapping indexes"),

@@ -1,9 +1,11 @@
 //! The read path: one file per thing that can be read, and `gather`, which asks a cover of nodes for all of them.
 
 mod browse;
+mod facet_search;
 mod frequency;
 mod gather;
 mod last_word;
+mod multi_search;
 mod part;
 mod search;
 mod shared;

@@ -1,0 +1,35 @@
+//! `/multi-search`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use miroir_core::search::MultiSearch;
+
+use super::answer::{self, Failure};
+use super::unsupported::unsupported;
+use super::{body, marks};
+use crate::cluster::Cluster;
+
+/// `POST`.
+pub async fn post(
+    State(cluster): State<Arc<Cluster>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    body::require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    let Ok(multi) = MultiSearch::parse(&body) else {
+        return Err(cluster.refusal_of_multi_search(body).await.into());
+    };
+    drop(body);
+    let behind = marks::wait_for_indexes(&cluster, &headers, &multi).await?;
+    if multi.is_federated() {
+        return Err(unsupported("Federated search").into());
+    }
+    let mut response = answer::read(cluster.multi_search(&multi).await?);
+    marks::note_behind(&mut response, behind);
+    Ok(response)
+}
