@@ -91,6 +91,7 @@ async fn what_is_wrong_is_said_in_the_same_words() {
         json!({ "queries": [1] }),
         json!({ "queries": [good], "unknown": 1 }),
         json!({ "queries": [good], "federation": null }),
+        json!({ "queries": [good], "federation": 1 }),
         with(json!({})),
         with(json!({ "indexUid": "nowhere" })),
         with(json!({ "indexUid": "no spaces" })),

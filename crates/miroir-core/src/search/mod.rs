@@ -25,8 +25,15 @@ mod details;
 mod distinct;
 mod facet_list;
 mod facet_search;
+#[cfg(test)]
+mod facet_search_tests;
 mod facet_values;
 mod facets;
+mod federated;
+mod federated_answer;
+mod federated_hits;
+#[cfg(test)]
+mod federated_tests;
 mod frequency;
 mod hits;
 mod hybrid;
@@ -47,10 +54,14 @@ mod scan;
 mod score;
 mod settings;
 mod spelling;
+mod weighted;
 
 pub use depth::Depth;
 pub use facet_search::FacetSearchPlan;
 pub use facets::{FacetConflict, Spelling};
+pub use federated::{FederatedPlan, FederatedQuery};
+pub use federated_answer::IndexSummary;
+pub use federated_hits::FederatedHits;
 pub use frequency::{AgreedOrder, FrequencySearch};
 pub use last_word::LastWord;
 pub use merge::{MergeError, MergedAnswer};

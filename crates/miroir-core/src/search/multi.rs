@@ -4,6 +4,8 @@
 //! query is answered, and is told by a node. It must not answer the queries for that; so it is sent them behind one
 //! that fails, as the first, as soon as anything is answered at all.
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::request::{Changes, ClientBody, ForwardRaw};
@@ -49,6 +51,42 @@ impl MultiSearch {
         self.body.raw("federation").is_some()
     }
 
+    /// What is asked of all queries together, as its type has it.
+    pub(super) fn federation<T: DeserializeOwned>(&self) -> Option<T> {
+        self.body.optional("federation").ok().flatten()
+    }
+
+    /// A query of a federated search: its index, all of it, and its options.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn federated_query(
+        &self,
+        index: usize,
+    ) -> Result<(String, ClientBody, Option<Box<RawValue>>), ForwardRaw> {
+        let raw = self.queries.get(index).ok_or(ForwardRaw)?;
+        let query = ClientBody::parse(raw.get().as_bytes())?;
+        let index_uid = query.optional("indexUid")?.ok_or(ForwardRaw)?;
+        let options = query.optional("federationOptions")?;
+        Ok((index_uid, query, options))
+    }
+
+    /// The body by which a node tells what is wrong with a federated search: with everything but hits.
+    pub fn federated_body_to_check(&self) -> Vec<u8> {
+        let Some(Ok(federation)) = self.body.raw("federation").map(|raw| ClientBody::parse(raw.as_bytes()))
+        else {
+            return self.body.write_with(&Changes::default());
+        };
+        let mut paging = Changes::default();
+        // What is wrong is left as it is, to be found wrong.
+        for name in ["offset", "limit"] {
+            if federation.or_default::<usize>(name, 0).is_ok() {
+                paging.set(name, "0");
+            }
+        }
+        let mut changes = Changes::default();
+        changes.set("federation", String::from_utf8_lossy(&federation.write_with(&paging)).into_owned());
+        self.body.write_with(&changes)
+    }
+
     /// How many queries there are.
     pub fn len(&self) -> usize {
         self.queries.len()
@@ -57,6 +95,18 @@ impl MultiSearch {
     /// Whether there is no query.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
+    }
+
+    /// The places of queries and the uids of their indexes, as far as they can be read.
+    pub fn index_uids(&self) -> impl Iterator<Item = (usize, String)> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct OfIndex {
+            index_uid: String,
+        }
+        self.queries.iter().enumerate().filter_map(|(index, query)| {
+            Some((index, serde_json::from_str::<OfIndex>(query.get()).ok()?.index_uid))
+        })
     }
 
     /// A query, read.

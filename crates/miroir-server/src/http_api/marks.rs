@@ -114,11 +114,7 @@ pub async fn wait_for_indexes(
     multi: &MultiSearch,
 ) -> Result<Option<TaskUid>, ApiError> {
     let Some(session) = session(headers)? else { return Ok(None) };
-    let uids: BTreeSet<String> = (0..multi.len())
-        .filter_map(|index| multi.query(index).ok())
-        .map(|query| query.index_uid)
-        .filter(|uid| cluster.readable_index(uid).is_ok())
-        .collect();
+    let uids: BTreeSet<String> = multi.index_uids().map(|(_, uid)| uid).collect();
     let mut behind = None;
     let deadline = Instant::now() + cluster.config.node_timeout;
     for uid in uids {

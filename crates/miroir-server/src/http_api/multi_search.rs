@@ -9,7 +9,6 @@ use http::HeaderMap;
 use miroir_core::search::MultiSearch;
 
 use super::answer::{self, Failure};
-use super::unsupported::unsupported;
 use super::{body, marks};
 use crate::cluster::Cluster;
 
@@ -26,10 +25,11 @@ pub async fn post(
     };
     drop(body);
     let behind = marks::wait_for_indexes(&cluster, &headers, &multi).await?;
-    if multi.is_federated() {
-        return Err(unsupported("Federated search").into());
-    }
-    let mut response = answer::read(cluster.multi_search(&multi).await?);
+    let answer = match multi.is_federated() {
+        true => cluster.federated_search(&multi).await?,
+        false => cluster.multi_search(&multi).await?,
+    };
+    let mut response = answer::read(answer);
     marks::note_behind(&mut response, behind);
     Ok(response)
 }

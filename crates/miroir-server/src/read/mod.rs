@@ -2,6 +2,7 @@
 
 mod browse;
 mod facet_search;
+mod federated;
 mod frequency;
 mod gather;
 mod last_word;

@@ -14,9 +14,9 @@ use crate::index_uid;
 use crate::read::{ReadAnswer, SearchInput};
 
 /// Queries of one request that are answered at the same time. One Meilisearch answers them one after the other.
-const QUERIES_AT_ONCE: usize = 8;
+pub(super) const QUERIES_AT_ONCE: usize = 8;
 /// Most bytes of answers to one request that are kept until the last query is answered.
-const MOST_BYTES: usize = 512 * 1024 * 1024;
+pub(super) const MOST_BYTES: usize = 512 * 1024 * 1024;
 
 /// A query that failed.
 struct Failed {
@@ -85,7 +85,8 @@ fn unreadable() -> ApiError {
     ApiError::bad_request("bad_request", "The query cannot be read.")
 }
 
-fn answer_too_large(index: usize) -> ApiError {
+/// The error for answers that together are too large, when there are those to so many queries.
+pub(super) fn answer_too_large(index: usize) -> ApiError {
     let message = format!(
         "The answers to the first {index} queries come to {} MiB, which is all that is kept. Send fewer queries at \
          once, or ask for less of each hit.",
