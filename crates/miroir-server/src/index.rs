@@ -202,6 +202,11 @@ impl IndexView {
         Self { record, search, exceptions, settings_in_flight, rotation, covers: Mutex::default() }
     }
 
+    /// Whether a change of settings is on its way, so that nodes may differ by right.
+    pub fn settings_are_changing(&self) -> bool {
+        self.settings_in_flight.load(Ordering::Acquire) > 0
+    }
+
     /// The state of one replica of the placement.
     pub fn replica_state(&self, shard: ShardId, node: &str) -> ReplicaState {
         self.exceptions.get(&(shard, node.to_owned())).copied().unwrap_or(ReplicaState::Active)

@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod http_api;
 mod index;
+mod index_uid;
 mod keys;
 mod read;
 mod replicas;

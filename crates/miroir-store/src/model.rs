@@ -313,6 +313,8 @@ pub struct TaskQuery {
     pub types: Option<Vec<String>>,
     /// Only tasks about these indexes.
     pub index_uids: Option<Vec<String>>,
+    /// Only tasks about indexes with these names, or beginnings of names followed by `*`: what the caller may see.
+    pub visible: Option<Vec<String>>,
     /// Only tasks canceled by these.
     pub canceled_by: Option<Vec<TaskUid>>,
     /// Accepted strictly before (RFC 3339).

@@ -545,10 +545,7 @@ async fn what_is_not_there_yet_says_so() {
     for (method, path, body) in [
         (Method::POST, "/swap-indexes", json!([{ "indexes": ["films", "books"] }])),
         (Method::PATCH, "/indexes/films", json!({ "uid": "books" })),
-        (Method::POST, "/multi-search", json!({ "queries": [{ "indexUid": "films" }] })),
-        (Method::POST, "/indexes/films/facet-search", json!({ "facetName": "year" })),
         (Method::POST, "/indexes/films/similar", json!({ "id": 1, "embedder": "mine" })),
-        (Method::POST, "/keys", json!({ "actions": ["*"], "indexes": ["*"], "expiresAt": null })),
         (Method::POST, "/dumps", Value::Null),
         (Method::POST, "/snapshots", Value::Null),
         (Method::POST, "/tasks/cancel?uids=0", Value::Null),

@@ -26,6 +26,11 @@ impl Access {
         Self::default()
     }
 
+    /// Whether it is everything.
+    pub fn is_unlimited(&self) -> bool {
+        self.key.is_none()
+    }
+
     /// What a key may do, and nothing beyond the rules of a tenant token made with it. The error is what is told to
     /// who may not do `action`, with `index` if that is named; `now` is in nanoseconds since 1970.
     pub fn granted(
@@ -65,6 +70,11 @@ impl Access {
     pub fn allows_index(&self, uid: &str) -> bool {
         self.key.as_ref().is_none_or(|key| key.allows_index(uid))
             && self.rules.as_ref().is_none_or(|rules| rules.allow(uid))
+    }
+
+    /// Whether something may be seen that is about an index, or about none in particular.
+    pub fn allows_what_is_about(&self, uid: Option<&str>) -> bool {
+        self.visible().is_none() || uid.is_some_and(|uid| self.allows_index(uid))
     }
 
     /// Whether an index that is not there may be made by writing to it.

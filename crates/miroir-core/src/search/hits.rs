@@ -100,6 +100,8 @@ pub(super) struct HitView<'p> {
     pub(super) shows_score: bool,
     pub(super) shows_details: bool,
     pub(super) hides_vectors: bool,
+    /// Nodes say of hits what only Miroir can say of them.
+    pub(super) hides_federation: bool,
 }
 
 /// A hit's new scores, when they change.
@@ -146,6 +148,7 @@ impl HitView<'_> {
         match key {
             _ if key.starts_with(RESERVED_PREFIX.as_bytes()) => {}
             b"_vectors" if self.hides_vectors => {}
+            b"_federation" if self.hides_federation => {}
             b"_formatted" if value.starts_with(b"{") => self.write_formatted(writer, value)?,
             b"_matchesPosition" if value.starts_with(b"{") => self.write_positions(writer, value)?,
             _ => return Ok(false),
@@ -345,6 +348,7 @@ mod tests {
             shows_score: shows,
             shows_details: shows,
             hides_vectors: false,
+            hides_federation: false,
         };
         let answer = format!(r#"{{"hits":[{hit}]}}"#);
         let answer = Answer::parse(answer.as_bytes()).unwrap();

@@ -40,19 +40,19 @@ pub struct MergedAnswer {
 }
 
 /// The answers of all nodes, by request.
-struct Answers<'a> {
-    first: Vec<Answer<'a>>,
-    second: Vec<Answer<'a>>,
+pub(super) struct Answers<'a> {
+    pub(super) first: Vec<Answer<'a>>,
+    pub(super) second: Vec<Answer<'a>>,
 }
 
 /// Which hits make the page, and what their selection told.
-struct Selection<'a> {
-    page: Vec<RankedHit<'a>>,
+pub(super) struct Selection<'a> {
+    pub(super) page: Vec<RankedHit<'a>>,
     /// Hits left out because a better hit of another node has the same distinct value.
     duplicates: usize,
     /// Hybrid only: how many hits of the page are semantic, and whether semantic hits were looked at.
     semantic_hits: usize,
-    is_keyword_only: bool,
+    pub(super) is_keyword_only: bool,
 }
 
 impl SearchPlan {
@@ -104,6 +104,13 @@ impl SearchPlan {
         elapsed_ms: u64,
         choices: &SpellingChoices,
     ) -> Result<MergedAnswer, MergeError> {
+        let answers = self.parse(answers)?;
+        let (selection, maxima) = self.select_page(&answers)?;
+        self.write_merged(&answers, &selection, &maxima, elapsed_ms, choices)
+    }
+
+    /// The answers of all nodes, read.
+    pub(super) fn parse<'a>(&self, answers: &'a [Vec<Bytes>]) -> Result<Answers<'a>, MergeError> {
         let parse = |request: usize| -> Result<Vec<Answer<'_>>, MergeError> {
             answers
                 .iter()
@@ -115,8 +122,14 @@ impl SearchPlan {
         };
         let needs_second = matches!(self.kind, SearchKind::Hybrid { .. }) || self.counts_distinct().is_some();
         let second = if needs_second { parse(1)? } else { Vec::new() };
-        let answers = Answers { first: parse(0)?, second };
+        Ok(Answers { first: parse(0)?, second })
+    }
 
+    /// Chooses the hits of the page, and tells the scale their scores are on.
+    pub(super) fn select_page<'a>(
+        &self,
+        answers: &Answers<'a>,
+    ) -> Result<(Selection<'a>, Maxima), MergeError> {
         let mut maxima = Maxima::default();
         if self.needs_scores() || self.shows_details {
             for hit in answers.first.iter().flat_map(|answer| &answer.hits) {
@@ -124,13 +137,13 @@ impl SearchPlan {
             }
         }
         let selection = match self.kind {
-            SearchKind::Hybrid { semantic_ratio } => self.select_hybrid(&answers, &maxima, semantic_ratio)?,
+            SearchKind::Hybrid { semantic_ratio } => self.select_hybrid(answers, &maxima, semantic_ratio)?,
             _ => self.select(&answers.first, &maxima)?,
         };
-        self.write_merged(&answers, &selection, &maxima, elapsed_ms, choices)
+        Ok((selection, maxima))
     }
 
-    fn view(&self, came_with_vectors: impl Fn() -> bool, is_merge: bool) -> HitView<'_> {
+    pub(super) fn view(&self, came_with_vectors: impl Fn() -> bool, is_merge: bool) -> HitView<'_> {
         let projection = &self.projection;
         HitView {
             projection,
@@ -138,6 +151,7 @@ impl SearchPlan {
             shows_score: self.shows_score,
             shows_details: self.shows_details,
             hides_vectors: projection.vectors_are_limited && projection.hides_vectors(came_with_vectors()),
+            hides_federation: self.is_federated,
         }
     }
 

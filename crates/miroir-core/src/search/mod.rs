@@ -24,8 +24,16 @@ mod depth;
 mod details;
 mod distinct;
 mod facet_list;
+mod facet_search;
+#[cfg(test)]
+mod facet_search_tests;
 mod facet_values;
 mod facets;
+mod federated;
+mod federated_answer;
+mod federated_hits;
+#[cfg(test)]
+mod federated_tests;
 mod frequency;
 mod hits;
 mod hybrid;
@@ -33,6 +41,7 @@ mod last_word;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
+mod multi;
 mod normalise;
 mod plan;
 mod projection;
@@ -45,12 +54,18 @@ mod scan;
 mod score;
 mod settings;
 mod spelling;
+mod weighted;
 
 pub use depth::Depth;
+pub use facet_search::FacetSearchPlan;
 pub use facets::{FacetConflict, Spelling};
+pub use federated::{FederatedPlan, FederatedQuery};
+pub use federated_answer::IndexSummary;
+pub use federated_hits::FederatedHits;
 pub use frequency::{AgreedOrder, FrequencySearch};
 pub use last_word::LastWord;
 pub use merge::{MergeError, MergedAnswer};
+pub use multi::{MultiSearch, Query, finish_results, inside, write_result};
 pub use plan::{PlanError, SearchPlan};
 pub use query_string::body_from_query_string;
 pub use request::ForwardRaw;

@@ -32,7 +32,7 @@ pub(super) const SHOWING_MORE: [&str; 7] = [
 ];
 
 /// The parameters in which pages of one search differ.
-const PAGING_PARAMETERS: [&str; 4] = ["offset", "limit", "page", "hitsPerPage"];
+pub(super) const PAGING_PARAMETERS: [&str; 4] = ["offset", "limit", "page", "hitsPerPage"];
 
 /// Why a search cannot be planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,8 @@ pub struct SearchPlan {
     pub(super) shows_score: bool,
     pub(super) shows_details: bool,
     pub(super) threshold: Option<f64>,
+    /// One of several queries whose hits become one list, by their scores.
+    pub(super) is_federated: bool,
 }
 
 impl SearchPlan {
@@ -133,6 +135,7 @@ impl SearchPlan {
             distinct,
             unretrieve,
             original,
+            is_federated: false,
             body,
         })
     }
@@ -231,7 +234,7 @@ impl SearchPlan {
     /// Whether the nodes' scores are of use, whether or not the client sees them.
     pub(super) fn needs_scores(&self) -> bool {
         let is_hybrid = matches!(self.kind, SearchKind::Hybrid { .. });
-        self.shows_score || is_hybrid || self.threshold.is_some()
+        self.shows_score || is_hybrid || self.threshold.is_some() || self.is_federated
     }
 
     /// Whether each node is also asked for all its hits, to count those left by the distinct attribute.
@@ -264,7 +267,7 @@ impl SearchPlan {
         }
     }
 
-    fn restrict(&self, changes: &mut Changes, shard_filter: Option<&str>) {
+    pub(super) fn restrict(&self, changes: &mut Changes, shard_filter: Option<&str>) {
         let filter = shard_filter.and_then(|shards| filter_with_shards(self.body.raw("filter"), shards));
         if let Some(filter) = filter {
             changes.set("filter", filter);

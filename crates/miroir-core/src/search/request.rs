@@ -53,6 +53,11 @@ impl ClientBody {
         Ok(Self { members })
     }
 
+    /// The names of all parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The text of a parameter; `None` when absent or `null`.
     pub(super) fn raw(&self, name: &str) -> Option<&str> {
         let (_, value) = self.members.iter().find(|(key, _)| key == name)?;

@@ -181,6 +181,19 @@ fn combine(ranks: &[Rank], inside: Fraction) -> Option<Fraction> {
     ranks.iter().rev().try_fold(inside, |inside, (rank, max)| inside.outside(*rank, *max))
 }
 
+/// The score of one unbroken run of rules, each with its place among all, under new maxima.
+pub(super) fn rescaled_run_score<'r>(
+    rules: impl Iterator<Item = (usize, &'r Rule<'r>)>,
+    rescaled: Option<&Rescaled>,
+) -> Option<f64> {
+    let ranks = |(index, rule): (usize, &Rule)| match rule {
+        Rule::Skipped => Some(vec![(0, 1)]),
+        rule => ranks_of(rule, rescaled.and_then(|rescaled| rescaled.maximum(index))),
+    };
+    let ranks: Vec<Vec<Rank>> = rules.map(ranks).collect::<Option<_>>()?;
+    Some(combine(&ranks.concat(), Fraction::ONE)?.to_f64())
+}
+
 /// The score of one unbroken run of rules, from their details alone.
 pub(super) fn run_score<'r>(rules: impl Iterator<Item = &'r Rule<'r>>) -> Option<f64> {
     let ranks: Vec<Vec<Rank>> = rules.map(|rule| ranks_of(rule, None)).collect::<Option<_>>()?;

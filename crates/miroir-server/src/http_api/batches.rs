@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
+use miroir_core::access::Access;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_node::Call;
 use miroir_store::{BatchRecord, TaskQuery, TaskRecord, TaskStatus};
@@ -90,12 +91,17 @@ fn strategy(uid: u64, kind: &str) -> String {
 }
 
 /// One batch.
-pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -> Result<Response, Failure> {
+pub async fn get(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
+    Path(uid): Path<String>,
+) -> Result<Response, Failure> {
     let Ok(number) = uid.parse::<u32>() else {
         let call = Call::get(format!("/batches/{}", encode(&uid)), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    let query = TaskQuery { batch_uids: Some(vec![number.into()]), ..TaskQuery::default() };
+    let batch_uids = Some(vec![number.into()]);
+    let query = TaskQuery { batch_uids, visible: access.visible(), ..TaskQuery::default() };
     let page = cluster.store.batches(query).await.map_err(store_error)?;
     let batch = page.batches.first().ok_or_else(|| {
         let message = format!("Batch `{number}` not found.");
@@ -107,13 +113,15 @@ pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -
 /// The batches with a task that matches, newest first.
 pub async fn list(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let Ok(ListRequest { query, limit }) = parse_list(query.as_deref()) else {
         let call = Call::get(format!("/batches?{}", query.unwrap_or_default()), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    let page = cluster.store.batches(query).await.map_err(store_error)?;
+    let page =
+        cluster.store.batches(TaskQuery { visible: access.visible(), ..query }).await.map_err(store_error)?;
     let results: Vec<Value> = page.batches.iter().map(view).collect();
     let from = page.batches.first().map(|batch| batch.task.uid);
     let body =

@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
-use super::index_uid::Target;
 use super::marks::Marks;
+use super::parameters;
 use super::unsupported::unsupported;
-use super::{index_uid, parameters};
 use crate::cluster::Cluster;
+use crate::index_uid::{self, Target};
 use crate::read::{BrowseInput, reserved_field};
 use crate::write::{WriteRequest, encode};
 

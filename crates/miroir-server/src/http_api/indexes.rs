@@ -14,10 +14,11 @@ use serde_json::{Map, Value, json};
 use super::answer::{self, Failure};
 use super::body::require_json;
 use super::marks::Marks;
+use super::parameters;
 use super::unsupported::unsupported;
-use super::{index_uid, parameters};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::index_uid;
 use crate::write::{WriteRequest, encode};
 
 fn view(index: &IndexView) -> Value {

@@ -17,10 +17,11 @@ use uuid::Uuid;
 
 use super::answer::{self, Failure};
 use super::body::require_json;
+use super::parameters;
 use super::unsupported::unsupported;
-use super::{index_uid, parameters};
 use crate::clock::now;
 use crate::cluster::Cluster;
+use crate::index_uid;
 use crate::keys::IssuedKey;
 
 const DEFAULT_LIMIT: usize = 20;

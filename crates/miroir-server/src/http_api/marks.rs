@@ -3,6 +3,7 @@
 //! A write records them with its task. A read of a session waits here, before any route sees it, until what the
 //! session wrote to that index can be read; no route has to know.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::RequestExt;
@@ -14,7 +15,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use miroir_core::error::ApiError;
 use miroir_core::marks::{RequestDigest, parse_mark};
+use miroir_core::search::MultiSearch;
 use miroir_store::{IdempotencyKey, TaskUid, WriteMarks};
+use tokio::time::Instant;
 
 use super::answer::Failure;
 use crate::cluster::Cluster;
@@ -70,10 +73,15 @@ pub async fn read_your_writes(
         Err(error) => return Failure(error).into_response(),
     };
     let mut response = next.run(request).await;
+    note_behind(&mut response, behind);
+    response
+}
+
+/// Says that an answer does not show a task of the session.
+pub fn note_behind(response: &mut Response, behind: Option<TaskUid>) {
     if let Some(task) = behind {
         response.headers_mut().insert(SESSION_BEHIND, HeaderValue::from(task));
     }
-    response
 }
 
 /// Whether it reads one index: only that has something to wait for.
@@ -84,7 +92,9 @@ fn is_read(request: &Request) -> bool {
     }
     match *request.method() {
         Method::GET | Method::HEAD => true,
-        Method::POST => path.ends_with("/search") || path.ends_with("/documents/fetch"),
+        Method::POST => {
+            ["/search", "/facet-search", "/documents/fetch"].iter().any(|end| path.ends_with(end))
+        }
         _ => false,
     }
 }
@@ -96,11 +106,37 @@ async fn wait_for_session(cluster: &Cluster, request: &mut Request) -> Result<Op
     cluster.wait_for_session(session, uid).await
 }
 
+/// Makes several searches with a session wait for what the session wrote to any of their indexes; then a task that
+/// some of them may not show.
+pub async fn wait_for_indexes(
+    cluster: &Cluster,
+    headers: &HeaderMap,
+    multi: &MultiSearch,
+) -> Result<Option<TaskUid>, ApiError> {
+    let Some(session) = session(headers)? else { return Ok(None) };
+    let uids: BTreeSet<String> = multi.index_uids().map(|(_, uid)| uid).collect();
+    let mut behind = None;
+    let deadline = Instant::now() + cluster.config.node_timeout;
+    for uid in uids {
+        behind = behind.max(cluster.wait_for_session_until(session, &uid, deadline).await?);
+    }
+    Ok(behind)
+}
+
 impl Cluster {
     /// Waits until no task of the session about this index is unfinished, as long as a read may take; then the
     /// one that still is.
     async fn wait_for_session(&self, session: &str, uid: &str) -> Result<Option<TaskUid>, ApiError> {
-        let deadline = tokio::time::Instant::now() + self.config.node_timeout;
+        let deadline = Instant::now() + self.config.node_timeout;
+        self.wait_for_session_until(session, uid, deadline).await
+    }
+
+    async fn wait_for_session_until(
+        &self,
+        session: &str,
+        uid: &str,
+        deadline: Instant,
+    ) -> Result<Option<TaskUid>, ApiError> {
         loop {
             let finished = self.task_finished.notified();
             tokio::pin!(finished);

@@ -6,10 +6,10 @@ mod auth;
 mod batches;
 mod body;
 mod documents;
-mod index_uid;
 mod indexes;
 mod keys;
 mod marks;
+mod multi_search;
 mod parameters;
 mod replicas;
 mod search;
@@ -37,6 +37,8 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}", get(indexes::get).patch(indexes::update).delete(indexes::delete))
         .route("/indexes/{uid}/stats", get(system::index_stats))
         .route("/indexes/{uid}/search", get(search::by_query).post(search::by_body))
+        .route("/indexes/{uid}/facet-search", post(search::facets))
+        .route("/multi-search", post(multi_search::post))
         .route("/indexes/{uid}/settings", any(settings::whole))
         .route("/indexes/{uid}/settings/{name}", any(settings::one))
         .route(

@@ -1,4 +1,4 @@
-//! `/indexes/{uid}/search`.
+//! `/indexes/{uid}/search` and `/indexes/{uid}/facet-search`.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use http::HeaderMap;
 use miroir_core::access::Access;
 
 use super::answer::{self, Failure};
-use super::index_uid;
 use crate::cluster::Cluster;
-use crate::read::SearchInput;
+use crate::index_uid;
+use crate::read::{SearchInput, restricted_body};
 
 /// `POST`.
 pub async fn by_body(
@@ -49,4 +49,20 @@ async fn search(
         None => input,
     };
     Ok(answer::read(cluster.search(uid, input).await?))
+}
+
+/// `POST` for the values of a facet.
+pub async fn facets(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    Extension(access): Extension<Access>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    index_uid::check(&uid)?;
+    super::body::require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    let rule = access.search_filter(&uid);
+    let body = rule.and_then(|rule| restricted_body(&body, rule)).unwrap_or(body);
+    Ok(answer::read(cluster.facet_search(&uid, body).await?))
 }

@@ -11,9 +11,9 @@ use miroir_core::access::Access;
 use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
 
 use super::answer::{self, Failure};
-use super::index_uid::Target;
 use super::marks::Marks;
 use crate::cluster::Cluster;
+use crate::index_uid::Target;
 use crate::write::WriteRequest;
 
 /// The whole settings.

@@ -11,8 +11,9 @@ use miroir_node::Call;
 use serde_json::{Value, json};
 
 use super::answer::{self, Failure};
-use super::index_uid;
+
 use crate::cluster::Cluster;
+use crate::index_uid;
 use crate::read::shard_unavailable;
 
 const VERSION_LIMIT: Duration = Duration::from_secs(2);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::{Method, StatusCode};
+use miroir_core::access::Access;
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_node::Call;
-use miroir_store::TaskRecord;
+use miroir_store::{TaskQuery, TaskRecord};
 use serde_json::{Value, json};
 
 use super::answer::{self, Failure};
@@ -51,13 +52,18 @@ fn view(task: &TaskRecord) -> Value {
 }
 
 /// One task.
-pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -> Result<Response, Failure> {
+pub async fn get(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
+    Path(uid): Path<String>,
+) -> Result<Response, Failure> {
     let Ok(number) = uid.parse::<u32>() else {
         let call = Call::get(format!("/tasks/{}", encode(&uid)), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
     let task = cluster.store.task(u64::from(number)).await.map_err(store_error)?;
-    let task = task.ok_or_else(|| {
+    let visible = task.filter(|task| access.allows_what_is_about(task.index_uid.as_deref()));
+    let task = visible.ok_or_else(|| {
         ApiError::new(404, "task_not_found", ErrorType::InvalidRequest, format!("Task `{number}` not found."))
     })?;
     Ok(answer::json(StatusCode::OK, &view(&task)))
@@ -66,13 +72,15 @@ pub async fn get(State(cluster): State<Arc<Cluster>>, Path(uid): Path<String>) -
 /// The tasks that match, newest first.
 pub async fn list(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let Ok(ListRequest { query, limit }) = parse_list(query.as_deref()) else {
         let call = Call::get(format!("/tasks?{}", query.unwrap_or_default()), cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    let page = cluster.store.tasks(query).await.map_err(store_error)?;
+    let page =
+        cluster.store.tasks(TaskQuery { visible: access.visible(), ..query }).await.map_err(store_error)?;
     let results: Vec<Value> = page.tasks.iter().map(view).collect();
     let from = page.tasks.first().map(|task| task.uid);
     let body =
@@ -90,12 +98,13 @@ pub async fn documents(State(cluster): State<Arc<Cluster>>, Path(uid): Path<Stri
 /// Deletes the finished tasks that match.
 pub async fn delete(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     RawQuery(query): RawQuery,
     marks: Marks,
 ) -> Result<Response, Failure> {
     let filter = query.unwrap_or_default();
     let selection = match parse_selection(Some(&filter)) {
-        Ok(Some(selection)) => selection,
+        Ok(Some(selection)) => TaskQuery { visible: access.visible(), ..selection },
         Ok(None) => return Err(missing_filters("delete").into()),
         Err(Malformed) => return Err(refused(&cluster, Method::DELETE, "/tasks", &filter).await),
     };

@@ -8,7 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 17] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
@@ -16,13 +16,11 @@ const ROUTES: [(&str, &str); 19] = [
     ("/export", "Exporting to another server"),
     ("/indexes/{uid}/compact", "Compacting an index"),
     ("/indexes/{uid}/documents/edit", "Editing documents by function"),
-    ("/indexes/{uid}/facet-search", "Searching facet values"),
     ("/indexes/{uid}/fields", "Listing fields"),
     ("/indexes/{uid}/similar", "Searching similar documents"),
     ("/logs/stderr", "Changing the log of a node"),
     ("/logs/stream", "Streaming the log of a node"),
     ("/metrics", "Metrics"),
-    ("/multi-search", "Searching several indexes at once"),
     ("/network", "Meilisearch's own sharding"),
     ("/snapshots", "Making a snapshot"),
     ("/swap-indexes", "Swapping indexes"),

@@ -1,9 +1,12 @@
 //! The read path: one file per thing that can be read, and `gather`, which asks a cover of nodes for all of them.
 
 mod browse;
+mod facet_search;
+mod federated;
 mod frequency;
 mod gather;
 mod last_word;
+mod multi_search;
 mod part;
 mod restrict;
 mod search;
@@ -13,6 +16,7 @@ mod stats;
 
 pub use browse::BrowseInput;
 pub(crate) use gather::Reading;
+pub(crate) use restrict::{restricted_body, restricted_searches};
 pub use search::SearchInput;
 pub(crate) use search::reserved_field;
 

@@ -1,8 +1,9 @@
 //! Adding the filter of a tenant token to a search, in whatever form the search came.
 
 use bytes::Bytes;
-use miroir_core::access::restricted;
-use miroir_core::search::body_from_query_string;
+use miroir_core::access::{Access, refused, restricted};
+use miroir_core::error::ApiError;
+use miroir_core::search::{body_from_query_string, inside};
 use serde_json::{Map, Value};
 
 use super::SearchInput;
@@ -21,8 +22,30 @@ impl SearchInput {
     }
 }
 
+/// The searches of several indexes in one body, each restricted by its own rule; the error when one is not for the caller.
+/// A body that cannot be understood stays as it is.
+pub fn restricted_searches(body: Bytes, access: &Access) -> Result<Bytes, ApiError> {
+    if access.is_unlimited() {
+        return Ok(body);
+    }
+    let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&body) else { return Ok(body) };
+    let queries = fields.get_mut("queries").and_then(Value::as_array_mut);
+    for (place, query) in queries.into_iter().flatten().enumerate() {
+        let Some(query) = query.as_object_mut() else { continue };
+        let Some(uid) = query.get("indexUid").and_then(Value::as_str).map(str::to_owned) else { continue };
+        if !access.allows_index(&uid) {
+            return Err(inside(place, refused()));
+        }
+        if let Some(rule) = access.search_filter(&uid) {
+            let filter = restricted(query.get("filter").cloned(), rule);
+            query.insert("filter".to_owned(), filter);
+        }
+    }
+    Ok(Value::Object(fields).to_string().into())
+}
+
 /// `None` when it is not an object.
-fn restricted_body(body: &[u8], rule: &Value) -> Option<Bytes> {
+pub fn restricted_body(body: &[u8], rule: &Value) -> Option<Bytes> {
     let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let filter = restricted(fields.get("filter").cloned(), rule);
     fields.insert("filter".to_owned(), filter);

@@ -1,6 +1,5 @@
 //! One search: planned, asked of the fewest nodes that hold everything, merged.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -74,11 +73,7 @@ impl Cluster {
             tracing::error!(index = %index.record.uid, %error, "cannot merge the answers of the nodes");
             ApiError::internal(format!("The answers of the nodes cannot be merged: {error}."))
         })?;
-        Ok(ReadAnswer {
-            body: body.into(),
-            missing,
-            settings_inconsistent: index.settings_in_flight.load(Ordering::Acquire) > 0,
-        })
+        Ok(ReadAnswer { body: body.into(), missing, settings_inconsistent: index.settings_are_changing() })
     }
 
     /// Asks the nodes, for all the hits that could be needed or those that likely are, and makes one answer of
@@ -186,7 +181,7 @@ impl Cluster {
     }
 }
 
-fn reserved_name_in(filter: &str) -> Option<String> {
+pub(super) fn reserved_name_in(filter: &str) -> Option<String> {
     reserved_name_in_filter(&serde_json::from_str(filter).ok()?)
 }
 

@@ -56,6 +56,9 @@ fn own_filters(query: &TaskQuery) -> Result<Condition, StoreError> {
     condition.list("status IN []", query.statuses.as_ref())?;
     condition.list("kind IN []", query.types.as_ref())?;
     condition.list("index_uid IN []", query.index_uids.as_ref())?;
+    // Names of indexes have none of the other characters that GLOB knows.
+    let visible = "EXISTS (SELECT 1 FROM json_each(?) AS pattern WHERE index_uid GLOB pattern.value)";
+    condition.list(visible, query.visible.as_ref())?;
     condition.time("enqueued_at < ?", query.before_enqueued_at.as_ref())?;
     condition.time("enqueued_at > ?", query.after_enqueued_at.as_ref())?;
     condition.time("started_at < ?", query.before_started_at.as_ref())?;
