@@ -384,6 +384,8 @@ async fn a_tenant_token_shows_what_it_should_and_nothing_else() {
         ),
         (Method::POST, "/indexes/movies/search", json!({ "filter": null, "facets": ["tenant"] })),
         (Method::POST, "/indexes/movies/search", json!({ "filter": {} })),
+        (Method::POST, "/indexes/movies/search", json!([])),
+        (Method::GET, "/indexes/movies/search?limit=many", Value::Null),
         (
             Method::GET,
             "/indexes/movies/search?limit=50&filter=kind%20%3D%20a%20OR%20tenant%20%3E%20-1",

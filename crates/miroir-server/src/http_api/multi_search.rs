@@ -22,8 +22,9 @@ pub async fn post(
     body: Body,
 ) -> Result<Response, Failure> {
     body::require_json(&headers)?;
-    let body = restricted_searches(cluster.read_body(&headers, body).await?, &access)?;
-    let Ok(multi) = MultiSearch::parse(&body) else {
+    let body = cluster.read_body(&headers, body).await?;
+    let restricted = restricted_searches(&body, &access).transpose()?;
+    let Some(Ok(multi)) = restricted.map(|body| MultiSearch::parse(&body)) else {
         return Err(cluster.refusal_of_multi_search(body).await.into());
     };
     drop(body);

@@ -7,11 +7,13 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::HeaderMap;
 use miroir_core::access::Access;
+use miroir_node::Call;
 
 use super::answer::{self, Failure};
 use crate::cluster::Cluster;
 use crate::index_uid;
 use crate::read::{SearchInput, restricted_body};
+use crate::write::encode;
 
 /// `POST`.
 pub async fn by_body(
@@ -45,7 +47,13 @@ async fn search(
     input: SearchInput,
 ) -> Result<Response, Failure> {
     let input = match access.search_filter(uid) {
-        Some(rule) => input.restricted_by(rule),
+        Some(rule) => match input.restricted_by(rule) {
+            Ok(restricted) => restricted,
+            Err(unreadable) => {
+                let index = cluster.readable_index(uid)?;
+                return Err(cluster.error_of_one_node(&index, &unreadable).await.into());
+            }
+        },
         None => input,
     };
     Ok(answer::read(cluster.search(uid, input).await?))
@@ -62,7 +70,16 @@ pub async fn facets(
     index_uid::check(&uid)?;
     super::body::require_json(&headers)?;
     let body = cluster.read_body(&headers, body).await?;
-    let rule = access.search_filter(&uid);
-    let body = rule.and_then(|rule| restricted_body(&body, rule)).unwrap_or(body);
+    let body = match access.search_filter(&uid) {
+        Some(rule) => match restricted_body(&body, rule) {
+            Some(restricted) => restricted,
+            None => {
+                let path = format!("/indexes/{}/facet-search", encode(&uid));
+                let call = Call::post(path, body, cluster.config.node_timeout);
+                return Err(cluster.refusal_of_one_node(None, &call).await.into());
+            }
+        },
+        None => body,
+    };
     Ok(answer::read(cluster.facet_search(&uid, body).await?))
 }

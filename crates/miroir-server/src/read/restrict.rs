@@ -9,39 +9,40 @@ use serde_json::{Map, Value};
 use super::SearchInput;
 
 impl SearchInput {
-    /// The same search, which finds nothing that the rule does not let through. One that cannot be understood stays as
-    /// it is: it is refused anyway.
-    pub fn restricted_by(self, rule: &Value) -> Self {
+    /// The same search, which finds nothing that the rule does not let through; an error with the search itself when it
+    /// cannot be understood. That must not be answered, whatever else could be made of it.
+    pub fn restricted_by(self, rule: &Value) -> Result<Self, Self> {
         match self {
-            Self::Body(body) => Self::Body(restricted_body(&body, rule).unwrap_or(body)),
-            Self::Query(query) => match body_from_query_string(&query) {
-                Ok(body) => Self::Body(restricted_body(&body, rule).unwrap_or_else(|| body.into())),
-                Err(_) => Self::Query(query),
-            },
+            Self::Body(body) => restricted_body(&body, rule).map(Self::Body).ok_or(Self::Body(body)),
+            Self::Query(query) => {
+                let body = body_from_query_string(&query).ok();
+                let body = body.and_then(|body| restricted_body(&body, rule));
+                body.map(Self::Body).ok_or(Self::Query(query))
+            }
         }
     }
 }
 
-/// The searches of several indexes in one body, each restricted by its own rule; the error when one is not for the caller.
-/// A body that cannot be understood stays as it is.
-pub fn restricted_searches(body: Bytes, access: &Access) -> Result<Bytes, ApiError> {
+/// The searches of several indexes in one body, each restricted by its own rule, or the error when one is not for the
+/// caller; `None` when the body cannot be understood.
+pub fn restricted_searches(body: &Bytes, access: &Access) -> Option<Result<Bytes, ApiError>> {
     if access.is_unlimited() {
-        return Ok(body);
+        return Some(Ok(body.clone()));
     }
-    let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&body) else { return Ok(body) };
+    let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let queries = fields.get_mut("queries").and_then(Value::as_array_mut);
     for (place, query) in queries.into_iter().flatten().enumerate() {
         let Some(query) = query.as_object_mut() else { continue };
         let Some(uid) = query.get("indexUid").and_then(Value::as_str).map(str::to_owned) else { continue };
         if !access.allows_index(&uid) {
-            return Err(inside(place, refused()));
+            return Some(Err(inside(place, refused())));
         }
         if let Some(rule) = access.search_filter(&uid) {
             let filter = restricted(query.get("filter").cloned(), rule);
             query.insert("filter".to_owned(), filter);
         }
     }
-    Ok(Value::Object(fields).to_string().into())
+    Some(Ok(Value::Object(fields).to_string().into()))
 }
 
 /// `None` when it is not an object.
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     fn filter_of(input: SearchInput) -> Option<Value> {
-        match input.restricted_by(&json!("user = 7")) {
+        match input.restricted_by(&json!("user = 7")).ok()? {
             SearchInput::Body(body) => {
                 Some(serde_json::from_slice::<Value>(&body).unwrap()["filter"].clone())
             }
@@ -79,6 +80,11 @@ mod tests {
         let twice = r#"{"filter":"a","filter":"b"}"#;
         assert_eq!(filter_of(SearchInput::Body(twice.into())), Some(json!(["b", "user = 7"])));
         assert_eq!(filter_of(SearchInput::Query(String::new())), Some(json!("user = 7")));
-        assert_eq!(filter_of(SearchInput::Query("limit=many".to_owned())), None, "nobody takes it");
+        for unreadable in ["limit=many", "unknown=1"] {
+            assert_eq!(filter_of(SearchInput::Query(unreadable.to_owned())), None, "{unreadable}");
+        }
+        for unreadable in ["[]", "{", r#"{"limit":1e999}"#] {
+            assert_eq!(filter_of(SearchInput::Body(unreadable.into())), None, "{unreadable}");
+        }
     }
 }

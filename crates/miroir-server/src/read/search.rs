@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// What one node says to a search that Meilisearch cannot accept either.
-    async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
+    pub(crate) async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
         let path = format!("/indexes/{}/search", encode(&index.record.uid));
         let call = match input {
             SearchInput::Body(body) => Call::post(path, body.clone(), self.config.node_timeout),
