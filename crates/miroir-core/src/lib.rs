@@ -19,3 +19,4 @@ pub mod replica;
 pub mod search;
 pub mod settings;
 pub mod shard;
+pub mod taking_back;
