@@ -136,11 +136,51 @@ async fn what_is_not_served_says_why(oracle: &mut Oracle) {
     }
 }
 
+/// Slashes too many, and pages in browsers.
+async fn the_entrance_is_the_same(oracle: &Oracle) {
+    let page = ("origin", "https://shop.example");
+    let wants = ("access-control-request-method", "POST");
+    let with = ("access-control-request-headers", "authorization,x-meilisearch-client");
+    let requests: [(&str, &str, &[(&str, &str)]); 12] = [
+        ("GET", "/indexes/", &[]),
+        ("GET", "//indexes//?limit=1", &[]),
+        ("GET", "/indexes//nowhere///stats/", &[]),
+        ("GET", "/tasks/7/", &[]),
+        ("GET", "/indexes", &[page]),
+        ("GET", "/indexes/nowhere/", &[page]),
+        ("GET", "/nowhere", &[page]),
+        ("PUT", "/health", &[page]),
+        ("OPTIONS", "/indexes", &[page, wants, with]),
+        ("OPTIONS", "/nowhere/at/all", &[page, wants]),
+        ("OPTIONS", "/indexes", &[page]),
+        ("OPTIONS", "/indexes", &[wants]),
+    ];
+    for (verb, path, headers) in requests {
+        let verb = Method::from_bytes(verb.as_bytes()).expect("it is a verb");
+        let (reference, subject) = (oracle.reference_client(), oracle.subject_client());
+        let (expected, found) = tokio::join!(
+            reference.send(verb.clone(), path, headers, None),
+            subject.send(verb.clone(), path, headers, None)
+        );
+        let relevant = |answer: &Answer| {
+            let is_relevant = |(name, _): &&(String, String)| name.starts_with("access-") || name == "vary";
+            // Lists come in any order.
+            let sorted =
+                |value: &str| value.split(',').map(|item| item.trim().to_owned()).collect::<BTreeSet<_>>();
+            let named = |(name, value): &(String, String)| (name.clone(), sorted(value));
+            let headers: BTreeMap<_, _> = answer.headers.iter().filter(is_relevant).map(named).collect();
+            (answer.status, answer.body.clone(), headers)
+        };
+        assert_eq!(relevant(&expected), relevant(&found), "{verb} {path} {headers:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_surface_is_that_of_meilisearch() {
     let mut oracle = Oracle::start(SHAPE).await;
     the_same_routes_are_there(&oracle).await;
     the_same_routes_are_not_there(&oracle).await;
+    the_entrance_is_the_same(&oracle).await;
     the_same_keys_open_them(&oracle).await;
     what_is_not_served_says_why(&mut oracle).await;
 }

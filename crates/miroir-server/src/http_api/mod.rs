@@ -6,6 +6,7 @@ mod auth;
 mod batches;
 mod body;
 mod documents;
+mod entrance;
 mod indexes;
 mod keys;
 mod marks;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub use self::routes::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
@@ -36,5 +38,6 @@ fn service(cluster: Arc<Cluster>) -> Router {
         // Bodies are read by `body::read`, which has the limit that clients are told about.
         .layer(DefaultBodyLimit::disable())
         .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(entrance::allow_browsers))
         .with_state(cluster)
 }
