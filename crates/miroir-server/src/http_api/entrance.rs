@@ -49,10 +49,10 @@ fn tidy(uri: &Uri) -> Option<Uri> {
 
 /// Tells browsers that any page may ask anything. Keys say what is allowed, not where somebody comes from.
 pub async fn allow_browsers(request: Request, next: Next) -> Response {
-    let (headers, is_from_page) = (request.headers(), request.headers().contains_key(ORIGIN));
-    let is_preflight = is_from_page
-        && *request.method() == Method::OPTIONS
-        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let headers = request.headers();
+    let is_preflight =
+        *request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let is_from_page = is_preflight || headers.contains_key(ORIGIN);
     let mut response = if is_preflight { preflight(headers) } else { next.run(request).await };
     response.headers_mut().append(VARY, WHAT_IT_DEPENDS_ON);
     if is_from_page {
