@@ -124,7 +124,7 @@ pub static ROUTES: &[Route] = routes! {
 
     GET    "/tasks"                             TASKS_GET           [Itself tasks::list] "";
     DELETE "/tasks"                             TASKS_DELETE        [Itself tasks::delete] "";
-    POST   "/tasks/cancel"                      TASKS_CANCEL        [Itself tasks::cancel] "Wrong requests are refused as by Meilisearch; for others it is not built yet.";
+    POST   "/tasks/cancel"                      TASKS_CANCEL        [Task tasks::cancel] "Tasks that write documents, for as long as no node has done its part.";
     GET    "/tasks/{uid}"                       TASKS_GET           [Itself tasks::get] "";
     GET    "/tasks/{uid}/documents"             TASKS_GET           [Node tasks::documents] "An experiment of Meilisearch's that is off: always refused.";
     POST   "/tasks/compact" ("1.40")            TASKS_DELETE        [not "Compacting the queue of tasks"] QUEUE;
