@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod archives;
 mod auth;
 mod batches;
 mod body;
@@ -57,6 +58,7 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/tasks/{uid}/documents", get(tasks::documents))
         .route("/batches", get(batches::list))
         .route("/batches/{uid}", get(batches::get))
+        .route("/dumps", post(archives::dump))
         .route("/stats", get(system::stats))
         .route("/version", get(system::version))
         .merge(unsupported::routes())
@@ -68,6 +70,7 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/_miroir/replicas", get(replicas::list))
         .route("/_miroir/replicas/promote", post(replicas::promote))
         .route("/_miroir/verify", post(replicas::verify))
+        .route("/_miroir/dumps/import", get(archives::import_status).post(archives::import))
         .route("/_miroir/workers", get(replicas::workers))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_admin_key));
     Router::new()

@@ -138,7 +138,7 @@ pub async fn promote(
 }
 
 /// Runs something to its end even if the operator hangs up in the middle of it.
-async fn undisturbed<T: Send + 'static>(
+pub(super) async fn undisturbed<T: Send + 'static>(
     cluster: &Cluster,
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -24,4 +24,4 @@ pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
-pub use sequencer::Accepted;
+pub use sequencer::{Accepted, TaskSummary};
