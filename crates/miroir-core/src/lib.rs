@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cover;
 pub mod documents;
+pub mod dump;
 pub mod error;
 pub mod filter;
 pub mod health;

@@ -38,6 +38,12 @@ pub struct Cluster {
     pub(crate) acknowledged: mpsc::Sender<u64>,
     /// Woken whenever a task has reached its end.
     pub(crate) task_finished: Notify,
+    /// Woken when a dump is asked for.
+    pub(crate) archive_wanted: Notify,
+    /// Woken when there is a dump to take in.
+    pub(crate) import_wanted: Notify,
+    /// Held while it is decided what becomes of a dump that was sent.
+    pub(crate) import_decision: tokio::sync::Mutex<()>,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
@@ -67,6 +73,9 @@ impl Cluster {
             runtime: Handle::current(),
             acknowledged,
             task_finished: Notify::new(),
+            archive_wanted: Notify::new(),
+            import_wanted: Notify::new(),
+            import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
             reads: Reads::default(),

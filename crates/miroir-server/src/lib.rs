@@ -3,6 +3,7 @@
 //! A request's path reads top to bottom: `http` understands it, `read` or `write` carries it out, `workers`
 //! finish in the background what a write began.
 
+mod archives;
 mod backoff;
 mod clock;
 mod cluster;

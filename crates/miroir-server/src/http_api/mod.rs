@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod archives;
 mod auth;
 mod batches;
 mod body;

@@ -319,6 +319,7 @@ mod tests {
             min_write_acks: 1,
             nodes: Vec::new(),
             store_path,
+            dump_dir: directory.join("dumps"),
             node_timeout: Duration::from_secs(1),
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             max_body_bytes: 0,

@@ -25,7 +25,7 @@ pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
-pub use sequencer::Accepted;
+pub use sequencer::{Accepted, TaskSummary};
 
 /// Details of tasks that are kept for their end and not shown.
 pub(crate) const HIDDEN_DETAILS: [&str; 2] = ["distinctDocuments", cancelation::WANTED];

@@ -15,7 +15,7 @@ impl Cluster {
     /// To be asked when the queue was had or refused: the same request is about the same index, so the first one
     /// has come to its acknowledgement by then, or is what holds the queue up. (Another request with that key may
     /// be on its way to another index; that is found out when it is recorded.)
-    pub(super) async fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<Accepted>, ApiError> {
+    pub(crate) async fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<Accepted>, ApiError> {
         let Some(IdempotencyKey { key, digest }) = key else { return Ok(None) };
         let earlier = self.store.keyed_task(key, &now()).await.map_err(store_error)?;
         let Some(earlier) = earlier else { return Ok(None) };

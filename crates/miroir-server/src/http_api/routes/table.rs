@@ -9,7 +9,8 @@ use miroir_core::access::Action;
 
 use super::super::unsupported::refusal;
 use super::super::{
-    admin, batches, documents, indexes, keys, multi_search, replicas, search, settings, system, tasks,
+    admin, archives, batches, documents, indexes, keys, multi_search, replicas, search, settings, system,
+    tasks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -143,7 +144,7 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [not "Webhooks"] NOT_YET;
     DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
 
-    POST   "/dumps"                             DUMPS_CREATE        [not "Making a dump"] NOT_YET;
+    POST   "/dumps"                             DUMPS_CREATE        [Itself archives::dump] "A dump of one Meilisearch: what Miroir adds is not in it.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
     POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
     GET    "/experimental-features"             EXPERIMENTAL_GET    [not "Changing experimental features"] NOT_YET;
@@ -178,5 +179,7 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/_miroir/replicas" (miroir)         operator            [Itself replicas::list] "The replicas that are not active.";
     POST   "/_miroir/replicas/promote" (miroir) operator            [Node replicas::promote] "Gives up a last copy that is gone for good.";
     POST   "/_miroir/verify" (miroir)           operator            [Node replicas::verify] "Compares the replicas of an index.";
+    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the import of a dump has come.";
+    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in the dump of a Meilisearch.";
     GET    "/_miroir/workers" (miroir)          operator            [Itself replicas::workers] "The background jobs.";
 };
