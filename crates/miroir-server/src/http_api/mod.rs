@@ -6,6 +6,7 @@ mod auth;
 mod batches;
 mod body;
 mod documents;
+mod features;
 mod indexes;
 mod keys;
 mod marks;
@@ -58,6 +59,7 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/batches", get(batches::list))
         .route("/batches/{uid}", get(batches::get))
         .route("/stats", get(system::stats))
+        .route("/experimental-features", get(features::get).patch(features::update))
         .route("/version", get(system::version))
         .merge(unsupported::routes())
         .route_layer(from_fn_with_state(Arc::clone(&cluster), marks::read_your_writes))

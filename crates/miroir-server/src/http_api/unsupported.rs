@@ -8,11 +8,10 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 16] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
-    ("/experimental-features", "Changing experimental features"),
     ("/export", "Exporting to another server"),
     ("/indexes/{uid}/compact", "Compacting an index"),
     ("/indexes/{uid}/documents/edit", "Editing documents by function"),
