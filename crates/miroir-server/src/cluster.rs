@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::features::Features;
 use crate::index::{Index, IndexView, is_split};
 use crate::keys::Keys;
 use crate::read::Reads;
@@ -48,6 +49,8 @@ pub struct Cluster {
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
     pub(crate) keys: Keys,
+    /// Which experimental features are on.
+    pub(crate) features: Features,
     /// What reads know of each other.
     pub(crate) reads: Reads,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
@@ -78,6 +81,7 @@ impl Cluster {
             import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
+            features: Features::default(),
             reads: Reads::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),

@@ -56,6 +56,7 @@ impl Cluster {
                     return Ok(Prepared::Ended { details, error: None });
                 };
                 if let Some(current) = &index.record.primary_key
+                    && *current != primary_key
                     && self.may_have_documents(index, pending).await
                 {
                     let message = format!("Index `{uid}`: Index already has a primary key: `{current}`.");
