@@ -1,6 +1,8 @@
 //! Operations beside documents and settings, next to one Meilisearch: experimental features and the primary key. Both
 //! servers get the same requests one after the other, so that tasks have the same uids; only clocks differ.
 
+#![allow(clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
