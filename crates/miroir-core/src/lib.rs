@@ -20,3 +20,4 @@ pub mod replica;
 pub mod search;
 pub mod settings;
 pub mod shard;
+pub mod taking_back;

@@ -101,6 +101,15 @@ impl Cluster {
         NodeNeeds { breaks_ties: needs.breaks_ties || has_company, ..needs }
     }
 
+    /// Runs a change to its end even if whoever asked for it hangs up in the middle.
+    pub(crate) async fn undisturbed<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let working = self.tasks.spawn_on(work, &self.runtime);
+        working.await.unwrap_or_else(|error| Err(ApiError::internal(format!("it was interrupted: {error}"))))
+    }
+
     /// Takes note of a worker, to be listed.
     pub(crate) fn add_worker(&self, report: Report) {
         match self.workers.lock() {

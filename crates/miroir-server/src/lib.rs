@@ -21,6 +21,7 @@ mod write;
 
 pub use cluster::Cluster;
 pub use config::{Config, NodeConfig, Secret, UnavailableShardPolicy};
+pub use http_api::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
 pub use run::{ServeError, Server, run};
 
 use miroir_core::error::{ApiError, ErrorType};

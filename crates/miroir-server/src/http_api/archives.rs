@@ -11,7 +11,6 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::{self, Failure};
 use super::marks::Marks;
 use super::parameters;
-use super::replicas::undisturbed;
 use crate::archives::{ArchiveKind, Import};
 use crate::cluster::Cluster;
 use crate::store_error;
@@ -41,7 +40,7 @@ pub async fn import(
     let upload = cluster.receive_dump(body).await?;
     let beginning = Arc::clone(&cluster);
     let begun = async move { beginning.begin_import(upload, overwrite).await };
-    let import = undisturbed(&cluster, begun).await?;
+    let import = cluster.undisturbed(begun).await?;
     Ok(answer::json(StatusCode::ACCEPTED, &import.view()))
 }
 

@@ -38,6 +38,8 @@ impl Cluster {
 
 /// The error for a key that was used for another request.
 pub fn key_reused(key: &str, task: u64) -> ApiError {
+    // As the client gave it: what goes before is whose it is.
+    let key = key.rsplit(' ').next().unwrap_or(key);
     let message = format!(
         "The idempotency key `{key}` was used for another request, which became task {task}. Nothing was done. Give \
          each request a key of its own, and send it again with the same key only unchanged."
