@@ -16,16 +16,19 @@ use crate::write::TaskSummary;
 pub(crate) enum ArchiveKind {
     /// One file that a Meilisearch can be started from.
     Dump,
+    /// What each node and Miroir have, as it is on their disks.
+    Snapshot,
 }
 
 impl ArchiveKind {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Dump];
+    pub const ALL: [Self; 2] = [Self::Dump, Self::Snapshot];
 
     /// Meilisearch's name for the kind of task.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dump => "dumpCreation",
+            Self::Snapshot => "snapshotCreation",
         }
     }
 
@@ -37,6 +40,8 @@ impl ArchiveKind {
     fn details(self) -> Value {
         match self {
             Self::Dump => json!({ "dumpUid": null }),
+            // It has none, in Meilisearch either.
+            Self::Snapshot => Value::Null,
         }
     }
 }

@@ -145,7 +145,7 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
 
     POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
-    POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
+    POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
     POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
     GET    "/experimental-features"             EXPERIMENTAL_GET    [not "Changing experimental features"] NOT_YET;
     PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [not "Changing experimental features"] NOT_YET;
