@@ -77,6 +77,8 @@ pub struct Config {
     pub store_path: PathBuf,
     /// Where dumps are written.
     pub dump_dir: PathBuf,
+    /// Where the copy of the store goes that belongs to a snapshot.
+    pub snapshot_dir: PathBuf,
     /// How long one node may take to answer one read.
     pub node_timeout: Duration,
     /// From the end of one comparison of all replicas to the beginning of the next.

@@ -77,8 +77,10 @@ impl Server {
         cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);
         let cancelations = cluster.unfinished_cancelations().await?;
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
-        if let Err(error) = archives::remove_unfinished(&cluster.config.dump_dir) {
-            tracing::warn!(%error, "unfinished files stay where dumps are written");
+        for directory in [&cluster.config.dump_dir, &cluster.config.snapshot_dir] {
+            if let Err(error) = archives::remove_unfinished(directory) {
+                tracing::warn!(directory = %directory.display(), %error, "unfinished files stay behind");
+            }
         }
         cluster.recover_writes().await?;
         cluster.resume_cancelations(cancelations);

@@ -14,6 +14,8 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -155,6 +157,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets an API key; `false` when there is none of that uid.
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError>;
+
+    /// Writes a copy of everything into a file that is not there yet, to be opened as a store some day. Nodes may then know
+    /// later writes than it does, so positions go on at a distance.
+    async fn copy_to(&self, path: &Path) -> Result<(), StoreError>;
 
     /// A value kept under a name of its own, such as the id of this installation.
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError>;

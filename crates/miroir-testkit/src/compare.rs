@@ -18,6 +18,7 @@ pub const INCIDENTAL_TO_TASKS: &[&str] = &[
     "createdAt",
     "updatedAt",
     "lastUpdate",
+    "dumpUid",
 ];
 
 /// Fields of statistics that say how a server stores things, which is its own business.

@@ -95,27 +95,6 @@ async fn assert_equal(oracle: &Oracle, corpus: &Corpus) {
     }
 }
 
-#[tokio::test]
-async fn a_meilisearch_starts_from_a_dump_of_miroir() {
-    let (cluster, corpus) = (Cluster::start(SHAPE).await, catalogue(SEED, DOCUMENTS));
-    let client = cluster.client().clone();
-    fill(&client, &corpus).await;
-    // Not waited for: what was asked for before the dump is in it.
-    let vectors = json!({ "manual": null, "remote": [0.5, 0.25] });
-    let late = json!([{ "id": "late", "title": "written just before the dump", "_vectors": vectors }]);
-    let late = client.post("/indexes/catalogue/documents", &late).await;
-    let file = dump(&client, &cluster.directory().join("dumps")).await;
-    let late = client.get(&format!("/tasks/{}", late.task_uid().expect("it became a task"))).await.ok();
-    assert!(late["finishedAt"].is_string(), "{late}");
-
-    let file = file.to_str().expect("temporary paths are UTF-8");
-    let reference = MeilisearchProcess::start_with(Some(MASTER_KEY), &["--import-dump", file]).await;
-    let oracle = Oracle { reference, subject: Subject::Cluster(Box::new(cluster)) };
-    assert_equal(&oracle, &corpus).await;
-    let keys = oracle.compare_get("/keys", &[]).await;
-    assert!(keys.is_empty(), "{keys}");
-}
-
 /// The files of a dump, to be changed.
 struct Parts(Vec<(String, Vec<u8>)>);
 
@@ -239,8 +218,10 @@ async fn assert_refused(cluster: &Cluster, dump: &Path) {
     }
     assert_eq!(before, (client.get("/keys").await.ok(), client.get("/tasks").await.ok()));
     assert_eq!(admin.get("/_miroir/dumps/import").await.status, 404);
-    let left = std::fs::read_dir(cluster.directory().join("dumps")).expect("a directory can be read").count();
-    assert_eq!(left, 0, "nothing stays on the disk of what was refused");
+    let left = std::fs::read_dir(cluster.directory().join("dumps")).expect("a directory can be read");
+    let is_dump = |name: &str| name.ends_with(".dump");
+    let left = left.map(|entry| entry.expect("a directory can be read").file_name().display().to_string());
+    assert!(left.into_iter().all(|name| is_dump(&name)), "nothing stays on the disk of what was refused");
     let (status, ..) = import(&client.with_key(None), whole).await;
     assert_eq!(status, 401);
 }
@@ -259,17 +240,19 @@ async fn import_that(admin: &Client, is_so: impl Fn(&Value) -> bool) -> Value {
 }
 
 #[tokio::test]
-async fn miroir_takes_in_a_dump_of_a_meilisearch() {
-    let (reference, mut cluster) =
-        tokio::join!(MeilisearchProcess::start(Some(MASTER_KEY)), Cluster::start(SHAPE));
+async fn what_comes_in_is_what_a_meilisearch_has() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    assert_tasks_are_alike(&oracle).await;
     let corpus = catalogue(SEED, DOCUMENTS);
-    fill(reference.client(), &corpus).await;
+    let reference = oracle.reference_client().clone();
+    fill(&reference, &corpus).await;
     // More than fits into one batch, so that there is a middle.
     let many: Vec<Value> = (0..MANY).map(|id| json!({ "id": id, "n": id % 7 })).collect();
-    let added = reference.client().post("/indexes/many/documents", &json!(many)).await;
-    reference.client().wait_success(added).await;
-    let file = dump(reference.client(), &reference.directory().join("dumps")).await;
-    assert_refused(&cluster, &file).await;
+    let added = reference.post("/indexes/many/documents", &json!(many)).await;
+    reference.wait_success(added).await;
+    let file = dump(&reference, &oracle.reference.directory().join("dumps")).await;
+    let cluster = oracle.cluster();
+    assert_refused(cluster, &file).await;
 
     let mut command = tokio::process::Command::new(miroir_binary());
     command.args(["dump", "import"]).arg(&file).args(["--admin-key", ADMIN_API_KEY]);
@@ -285,7 +268,6 @@ async fn miroir_takes_in_a_dump_of_a_meilisearch() {
     assert!(imported.status.success(), "{said}{}", String::from_utf8_lossy(&imported.stderr));
     assert!(said.contains("of 4 indexes and 5 keys"), "{said}");
 
-    let oracle = Oracle { reference, subject: Subject::Cluster(Box::new(cluster)) };
     assert_equal(&oracle, &corpus).await;
     let documents = oracle.compare_documents("many").await;
     assert!(documents.is_empty(), "{documents}");
@@ -305,4 +287,105 @@ async fn miroir_takes_in_a_dump_of_a_meilisearch() {
     assert_eq!(ended["status"], "succeeded", "{ended}");
     let documents = oracle.compare_documents("many").await;
     assert!(documents.is_empty(), "{documents}");
+    assert_begun_anew(oracle.cluster()).await;
+}
+
+/// A dump that a killed process left is made again, and nothing of the first try has the name of a dump.
+async fn assert_begun_anew(cluster: &mut Cluster) {
+    let client = cluster.client().clone();
+    let answer = client.call(Method::POST, "/dumps", None).await;
+    let started = Instant::now();
+    let uid = answer.task_uid().expect("it became a task");
+    while client.get(&format!("/tasks/{uid}")).await.ok()["status"] == "enqueued" {
+        assert!(started.elapsed() < PATIENCE, "the dump is not begun");
+    }
+    cluster.miroir.kill();
+    cluster.miroir.restart().await;
+    let task = client.wait_success(answer).await;
+    let dumps = cluster.directory().join("dumps");
+    let names = std::fs::read_dir(&dumps).expect("a directory can be read");
+    let names: Vec<String> = names
+        .map(|entry| entry.expect("a directory can be read").file_name().display().to_string())
+        .collect();
+    assert!(names.iter().all(|name| name.ends_with(".dump")), "{names:?}");
+    let made = dumps.join(format!("{}.dump", task["details"]["dumpUid"].as_str().unwrap_or_default()));
+    assert!(Parts::read(&made).0.iter().any(|(name, _)| name == "indexes/many/documents.jsonl"));
+}
+
+/// What tasks and batches of both kinds look like, next to a Meilisearch that has done nothing else either.
+async fn assert_tasks_are_alike(oracle: &Oracle) {
+    let clocks = ["enqueuedAt", "startedAt", "finishedAt", "duration", "dumpUid"];
+    let insides = ["progressTrace", "writeChannelCongestion", "internalDatabaseSizes"];
+    for path in ["/dumps", "/snapshots"] {
+        let difference = oracle.apply(Method::POST, path, None).await;
+        assert!(difference.is_empty(), "{path}:\n{difference}");
+    }
+    for path in
+        ["/tasks", "/tasks/0", "/tasks/1", "/batches", "/batches/0", "/batches/1", "/snapshots", "/dumps"]
+    {
+        let difference = oracle.compare_get(path, &[&clocks[..], &insides[..]].concat()).await;
+        assert!(difference.is_empty(), "{path}:\n{difference}");
+    }
+    for uid in [0, 1] {
+        let task = oracle.subject_client().get(&format!("/tasks/{uid}")).await.ok();
+        assert!(task["startedAt"].is_string() && task["duration"].is_string(), "{task}");
+    }
+}
+
+/// Makes a snapshot, writes more, and puts everything back.
+async fn assert_snapshot_puts_back(oracle: &mut Oracle) {
+    let client = oracle.subject_client().clone();
+    client.wait_success(client.call(Method::POST, "/snapshots", None).await).await;
+    client.wait_success(client.delete("/indexes/catalogue/documents").await).await;
+    client.wait_success(client.post("/indexes", &json!({ "uid": "later" })).await).await;
+
+    let cluster = oracle.cluster();
+    cluster.miroir.kill();
+    for node in &mut cluster.nodes {
+        node.restart_from_snapshot().await;
+    }
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(cluster.directory().join(format!("miroir.db{end}")));
+    }
+    let copy = cluster.directory().join("snapshots/miroir.db.snapshot");
+    std::fs::copy(copy, cluster.store_path()).expect("the copy of the store is there");
+    cluster.miroir.restart().await;
+}
+
+#[tokio::test]
+async fn what_leaves_miroir_is_whole() {
+    let (cluster, corpus) = (Cluster::start(SHAPE).await, catalogue(SEED, DOCUMENTS));
+    let client = cluster.client().clone();
+    fill(&client, &corpus).await;
+    // Not waited for: what was asked for before the dump is in it.
+    let vectors = json!({ "manual": null, "remote": [0.5, 0.25] });
+    let late = json!([{ "id": "late", "title": "written just before the dump", "_vectors": vectors }]);
+    let late = client.post("/indexes/catalogue/documents", &late).await;
+    let file = dump(&client, &cluster.directory().join("dumps")).await;
+    let late = client.get(&format!("/tasks/{}", late.task_uid().expect("it became a task"))).await.ok();
+    assert!(late["finishedAt"].is_string(), "{late}");
+
+    let file = file.to_str().expect("temporary paths are UTF-8");
+    let reference = MeilisearchProcess::start_with(Some(MASTER_KEY), &["--import-dump", file]).await;
+    let mut oracle = Oracle { reference, subject: Subject::Cluster(Box::new(cluster)) };
+    assert_equal(&oracle, &corpus).await;
+    let keys = oracle.compare_get("/keys", &[]).await;
+    assert!(keys.is_empty(), "{keys}");
+
+    assert_snapshot_puts_back(&mut oracle).await;
+    let keys = oracle.compare_get("/keys", &[]).await;
+    assert!(keys.is_empty(), "{keys}");
+    let indexes = oracle.compare_get("/indexes", &["updatedAt"]).await;
+    assert!(indexes.is_empty(), "what was made after the snapshot is gone:\n{indexes}");
+    let documents = oracle.compare_documents("catalogue").await;
+    assert!(documents.is_empty(), "{documents}");
+    // And it goes on: a document that is there keeps its place, a new one comes last.
+    let vectors = json!({ "manual": null, "remote": [0.5, 0.25] });
+    let more = json!([{ "id": "late", "title": "again", "_vectors": vectors }, { "id": "new", "_vectors": vectors }]);
+    oracle.apply_ok(Method::POST, "/indexes/catalogue/documents", &more).await;
+    let documents = oracle.compare_documents("catalogue").await;
+    assert!(documents.is_empty(), "{documents}");
+    let verify = json!({ "index": "catalogue" });
+    let verified = oracle.cluster().admin().post("/_miroir/verify", &verify).await.ok();
+    assert_eq!(verified["documents"]["differing"], 0, "{verified}");
 }

@@ -36,7 +36,7 @@ pub(super) fn visible_details(task: &TaskRecord) -> Value {
 }
 
 fn view(task: &TaskRecord) -> Value {
-    json!({
+    let mut view = json!({
         "uid": task.uid,
         "batchUid": task.batch_uid(),
         "indexUid": task.index_uid,
@@ -49,7 +49,12 @@ fn view(task: &TaskRecord) -> Value {
         "enqueuedAt": task.enqueued_at,
         "startedAt": task.started_at,
         "finishedAt": task.finished_at,
-    })
+    });
+    // Of a kind that never has any, Meilisearch does not show them.
+    if let (Value::Null, Some(fields)) = (&task.details, view.as_object_mut()) {
+        fields.shift_remove("details");
+    }
+    view
 }
 
 /// One task.

@@ -1,4 +1,4 @@
-//! The archives worker: carries out the tasks that make a dump, one after the other.
+//! The archives worker: carries out the tasks that make a dump or a snapshot, one after the other.
 //!
 //! Such a task begins when all before it have ended. One that a stopped process left is begun anew.
 
@@ -89,6 +89,7 @@ impl ArchivesWorker {
         begun.map_err(|error| error.to_string())?;
         let made = match kind {
             ArchiveKind::Dump => cluster.make_dump(report).await.map(|uid| json!({ "dumpUid": uid })),
+            ArchiveKind::Snapshot => cluster.make_snapshot(report).await.map(|()| Value::Null),
         };
         let outcome = match made {
             Ok(details) => outcome(TaskStatus::Succeeded, None, details),

@@ -320,6 +320,7 @@ mod tests {
             nodes: Vec::new(),
             store_path,
             dump_dir: directory.join("dumps"),
+            snapshot_dir: directory.join("snapshots"),
             node_timeout: Duration::from_secs(1),
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             max_body_bytes: 0,

@@ -5,6 +5,7 @@
 //! both would believe that they are the only sequencer.
 
 mod api_keys;
+mod copy;
 mod failure;
 mod indexes;
 mod intents;
@@ -278,6 +279,14 @@ impl Store for SqliteStore {
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
         let uid = uid.to_owned();
         self.writer.write(move |connection| api_keys::delete(connection, &uid)).await
+    }
+
+    async fn copy_to(&self, target: &Path) -> Result<(), StoreError> {
+        let (source, target) = (self.path.clone(), target.to_owned());
+        let copying = tokio::task::spawn_blocking(move || {
+            copy::write(&source, &target).map_err(|failure| failure.at(&target))
+        });
+        copying.await.map_err(|error| StoreError::Backend(error.to_string()))?
     }
 
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {

@@ -54,6 +54,7 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
         min_write_acks,
         nodes,
         store_path: store_path(raw.task_store, places)?,
+        snapshot_dir: directory(raw.snapshot_dir, "snapshots/", "snapshot_dir", places)?,
         dump_dir: directory(raw.dump_dir, "dumps/", "dump_dir", places)?,
         node_timeout: milliseconds(raw.scatter.node_timeout_ms, 5_000, "scatter.node_timeout_ms", places)?,
         anti_entropy_interval: milliseconds(

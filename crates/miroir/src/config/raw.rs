@@ -23,6 +23,7 @@ pub(super) struct RawConfig {
     pub shutdown_grace_ms: Option<i64>,
     pub anti_entropy_interval_ms: Option<i64>,
     pub dump_dir: Option<String>,
+    pub snapshot_dir: Option<String>,
     #[serde(default)]
     pub task_store: RawStore,
     #[serde(default)]

@@ -137,6 +137,7 @@ async fn serve(
             .collect(),
         store_path: directory.store_path(),
         dump_dir: directory.dump_dir(),
+        snapshot_dir: directory.snapshot_dir(),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,

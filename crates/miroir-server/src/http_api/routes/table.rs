@@ -144,8 +144,8 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [not "Webhooks"] NOT_YET;
     DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
 
-    POST   "/dumps"                             DUMPS_CREATE        [Itself archives::dump] "A dump of one Meilisearch: what Miroir adds is not in it.";
-    POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
+    POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
+    POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
     POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
     GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
     PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
@@ -179,7 +179,7 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/_miroir/replicas" (miroir)         operator            [Itself replicas::list] "The replicas that are not active.";
     POST   "/_miroir/replicas/promote" (miroir) operator            [Node replicas::promote] "Gives up a last copy that is gone for good.";
     POST   "/_miroir/verify" (miroir)           operator            [Node replicas::verify] "Compares the replicas of an index.";
-    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the import of a dump has come.";
-    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in the dump of a Meilisearch.";
+    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in a dump, which is the body: its indexes and keys.";
+    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the last import has come.";
     GET    "/_miroir/workers" (miroir)          operator            [Itself replicas::workers] "The background jobs.";
 };

@@ -127,6 +127,7 @@ fn config(nodes: &[MeilisearchProcess], directory: &TempDir) -> Config {
         nodes: nodes.iter().enumerate().map(node).collect(),
         store_path: directory.path().join("miroir.db"),
         dump_dir: directory.path().join("dumps"),
+        snapshot_dir: directory.path().join("snapshots"),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,

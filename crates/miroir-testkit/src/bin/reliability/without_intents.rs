@@ -5,6 +5,7 @@
 //! A crash in the middle of a write leaves nodes that differ, and nobody would know.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -165,6 +166,10 @@ impl Store for WithoutIntents {
 
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
         self.store.delete_api_key(uid).await
+    }
+
+    async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.store.copy_to(path).await
     }
 
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
