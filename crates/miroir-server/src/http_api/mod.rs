@@ -16,6 +16,7 @@ mod replicas;
 mod search;
 mod serving;
 mod settings;
+mod swap;
 mod system;
 mod task_filter;
 mod tasks;
@@ -49,7 +50,9 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}/documents/fetch", post(documents::fetch))
         .route("/indexes/{uid}/documents/delete-batch", post(documents::delete_batch))
         .route("/indexes/{uid}/documents/delete", post(documents::delete_by_filter))
+        .route("/indexes/{uid}/documents/edit", post(documents::edit))
         .route("/indexes/{uid}/documents/{id}", get(documents::get).delete(documents::delete))
+        .route("/swap-indexes", post(swap::post))
         .route("/tasks", get(tasks::list).delete(tasks::delete))
         .route("/tasks/cancel", post(tasks::cancel))
         .route("/tasks/{uid}", get(tasks::get))

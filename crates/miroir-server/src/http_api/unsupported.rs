@@ -8,13 +8,12 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 14] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
     ("/export", "Exporting to another server"),
     ("/indexes/{uid}/compact", "Compacting an index"),
-    ("/indexes/{uid}/documents/edit", "Editing documents by function"),
     ("/indexes/{uid}/fields", "Listing fields"),
     ("/indexes/{uid}/similar", "Searching similar documents"),
     ("/logs/stderr", "Changing the log of a node"),
@@ -22,7 +21,6 @@ const ROUTES: [(&str, &str); 16] = [
     ("/metrics", "Metrics"),
     ("/network", "Meilisearch's own sharding"),
     ("/snapshots", "Making a snapshot"),
-    ("/swap-indexes", "Swapping indexes"),
     ("/webhooks", "Webhooks"),
     ("/webhooks/{uuid}", "Webhooks"),
 ];
