@@ -19,6 +19,7 @@ mod routes;
 mod search;
 mod serving;
 mod settings;
+mod swap;
 mod system;
 mod task_filter;
 mod tasks;

@@ -10,7 +10,7 @@ use miroir_core::access::Action;
 use super::super::unsupported::refusal;
 use super::super::{
     admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
-    system, tasks,
+    swap, system, tasks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -89,12 +89,12 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/indexes"                           INDEXES_GET         [Itself indexes::list] "";
     POST   "/indexes"                           INDEXES_CREATE      [Task indexes::create] "";
     GET    "/indexes/{uid}"                     INDEXES_GET         [Itself indexes::get] "";
-    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Giving it another uid is not built yet.";
+    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Another uid is one transaction of Miroir's store; nodes keep theirs.";
     DELETE "/indexes/{uid}"                     INDEXES_DELETE      [Task indexes::delete] "";
     GET    "/indexes/{uid}/stats"               STATS_GET           [Merged system::index_stats] "";
     POST   "/indexes/{uid}/compact" ("1.23")    INDEXES_UPDATE      [not "Compacting an index"] NOT_YET;
     POST   "/indexes/{uid}/fields" ("1.33")     INDEXES_GET         [not "Listing fields"] NOT_YET;
-    POST   "/swap-indexes"                      INDEXES_SWAP        [not "Swapping indexes"] NOT_YET;
+    POST   "/swap-indexes"                      INDEXES_SWAP        [Task swap::post] "Names are exchanged in one transaction of Miroir's store; nodes keep theirs.";
 
     GET    "/indexes/{uid}/search"              SEARCH              [Merged search::by_query] "";
     POST   "/indexes/{uid}/search"              SEARCH              [Merged search::by_body] "";
@@ -109,7 +109,7 @@ pub static ROUTES: &[Route] = routes! {
     PUT    "/indexes/{uid}/documents"           DOCUMENTS_ADD       [Task documents::update] "";
     DELETE "/indexes/{uid}/documents"           DOCUMENTS_DELETE    [Task documents::clear] "";
     POST   "/indexes/{uid}/documents/fetch"     DOCUMENTS_GET       [Merged documents::fetch] "";
-    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [not "Editing documents by function"] NOT_YET;
+    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [Task documents::edit] "The function is applied once, aside, and what it did is written like documents.";
     POST   "/indexes/{uid}/documents/delete"    DOCUMENTS_DELETE    [Task documents::delete_by_filter] "";
     POST   "/indexes/{uid}/documents/delete-batch" DOCUMENTS_DELETE [Task documents::delete_batch] "";
     GET    "/indexes/{uid}/documents/{id}"      DOCUMENTS_GET       [Merged documents::get] "One shard is asked.";
