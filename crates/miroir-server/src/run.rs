@@ -82,8 +82,7 @@ impl Server {
                 tracing::warn!(directory = %directory.display(), %error, "unfinished files stay behind");
             }
         }
-        cluster.recover_writes().await?;
-        cluster.resume_cancelations(cancelations);
+        cluster.recover_writes(cancelations).await?;
         workers::start_workers(&cluster);
         Ok(Self { cluster, listener })
     }

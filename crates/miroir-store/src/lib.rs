@@ -98,14 +98,14 @@ pub trait Store: Send + Sync + 'static {
     async fn note_newest_tasks(&self, tasks: Vec<NodeTask>) -> Result<(), StoreError>;
 
     /// The intents neither cleared nor kept, with their tasks, by uid: what to send again after a crash, to all nodes
-    /// but those that the task has node tasks of.
+    /// but those of the node tasks that are given with it.
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError>;
 
     /// What a task was to do, if that was acknowledged and kept; its payload is that of an intent.
     async fn kept_intent(&self, uid: TaskUid) -> Result<Option<Value>, StoreError>;
 
     /// Ends tasks that were canceled, and makes kept intents open ones, of which no nodes but those of these node
-    /// tasks have anything, all or nothing.
+    /// tasks have anything, all or nothing. The tasks themselves have no node tasks then.
     async fn cancel(
         &self,
         canceled: Vec<(TaskUid, TaskOutcome)>,

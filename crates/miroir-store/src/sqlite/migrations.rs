@@ -110,9 +110,11 @@ const API_KEYS: &str = "
 CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 ";
 
-/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended.
+/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended,
+/// and then which node tasks it has all the same.
 const KEPT_INTENTS: &str = "
 ALTER TABLE intents ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE intents ADD COLUMN sent TEXT;
 ";
 
 /// To version 7: what an index is called on nodes.

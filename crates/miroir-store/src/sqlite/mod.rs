@@ -204,8 +204,9 @@ impl Store for SqliteStore {
                     tasks::finish(connection, *uid, outcome)?;
                 }
                 for (uid, node_tasks) in &reopened {
-                    tasks::set_node_tasks(connection, *uid, node_tasks)?;
-                    intents::reopen(connection, *uid)?;
+                    // Whoever follows tasks is not to take it for one that has been sent.
+                    tasks::set_node_tasks(connection, *uid, &[])?;
+                    intents::reopen(connection, *uid, node_tasks)?;
                 }
                 Ok(())
             })
