@@ -175,6 +175,7 @@ async fn assert_refused(cluster: &Cluster, dump: &Path) {
     let reserved = json!({
         "uid": "_miroir_node", "primaryKey": null, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"
     });
+    let ours = json!({ "sortableAttributes": ["_miroir_inserted_at"] });
     let waiting = json!({ "uid": 7, "status": "enqueued", "type": "documentClear", "indexUid": "catalogue" });
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", Vec::new(), "not gzipped"),
@@ -198,6 +199,12 @@ async fn assert_refused(cluster: &Cluster, dump: &Path) {
             "a field of ours",
             parts.with("indexes/empty/documents.jsonl", "{\"_miroir_shard\":1}").dump(),
             "_miroir_shard",
+        ),
+        ("half a document", parts.with("indexes/empty/documents.jsonl", "{\"id\":1").dump(), "document 1"),
+        (
+            "settings of ours",
+            parts.with("indexes/empty/settings.json", &ours.to_string()).dump(),
+            "through Miroir",
         ),
         ("a name that leads out", parts.with("indexes/../../escape", "x").dump(), "leads out"),
         ("a name from the root", parts.with("/etc/escape", "x").dump(), "leads out"),
@@ -287,11 +294,41 @@ async fn what_comes_in_is_what_a_meilisearch_has() {
     assert_eq!(ended["status"], "succeeded", "{ended}");
     let documents = oracle.compare_documents("many").await;
     assert!(documents.is_empty(), "{documents}");
-    assert_begun_anew(oracle.cluster()).await;
+    let made = assert_begun_anew(oracle.cluster()).await;
+    assert_same_content(&Parts::read(&file), &Parts::read(&made));
+}
+
+/// What Meilisearch writes into a dump of these indexes is what Miroir writes.
+fn assert_same_content(expected: &Parts, found: &Parts) {
+    let lines = |parts: &Parts, name: &str| -> Vec<Value> {
+        let (_, content) = parts.0.iter().find(|(other, _)| other == name).expect("the file is there");
+        let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("it is JSON")).collect()
+    };
+    for index in ["catalogue", "empty", "keyless", "many"] {
+        for file in ["documents.jsonl", "settings.json", "metadata.json"] {
+            let name = format!("indexes/{index}/{file}");
+            let (mut expected, found) = (lines(expected, &name), lines(found, &name));
+            if let (Some(Value::Object(settings)), "settings.json") = (expected.first_mut(), file) {
+                settings.retain(|name, _| name != "chat" && name != "vectorStore");
+            }
+            assert_eq!(expected.len(), found.len(), "{name}");
+            for (expected, found) in expected.iter().zip(&found) {
+                assert_eq!(expected, found, "{name}");
+            }
+        }
+    }
+    let keys = |parts: &Parts| -> Vec<Value> {
+        let mut keys = lines(parts, "keys.jsonl");
+        keys.retain(|key| key["name"] == "of the catalogue");
+        keys
+    };
+    assert_eq!(keys(expected), keys(found));
+    assert_eq!(keys(found).len(), 1);
 }
 
 /// A dump that a killed process left is made again, and nothing of the first try has the name of a dump.
-async fn assert_begun_anew(cluster: &mut Cluster) {
+async fn assert_begun_anew(cluster: &mut Cluster) -> PathBuf {
     let client = cluster.client().clone();
     let answer = client.call(Method::POST, "/dumps", None).await;
     let started = Instant::now();
@@ -308,8 +345,7 @@ async fn assert_begun_anew(cluster: &mut Cluster) {
         .map(|entry| entry.expect("a directory can be read").file_name().display().to_string())
         .collect();
     assert!(names.iter().all(|name| name.ends_with(".dump")), "{names:?}");
-    let made = dumps.join(format!("{}.dump", task["details"]["dumpUid"].as_str().unwrap_or_default()));
-    assert!(Parts::read(&made).0.iter().any(|(name, _)| name == "indexes/many/documents.jsonl"));
+    dumps.join(format!("{}.dump", task["details"]["dumpUid"].as_str().unwrap_or_default()))
 }
 
 /// What tasks and batches of both kinds look like, next to a Meilisearch that has done nothing else either.
