@@ -136,6 +136,30 @@ fn strip_members(mut message: String) -> String {
     message
 }
 
+/// What stands before the name of an index in a message.
+const BEFORE_INDEX_NAMES: [&str; 2] = ["ndex `", "facetsByIndex."];
+
+/// The message with what nodes call indexes replaced by what clients call them, given as pairs.
+pub fn rename_indexes(message: &str, names: &[(&str, &str)]) -> String {
+    let mut renamed = String::with_capacity(message.len());
+    let mut rest = message;
+    let first = |text: &str| {
+        let found = BEFORE_INDEX_NAMES.iter().filter_map(|before| Some(text.find(before)? + before.len()));
+        found.min()
+    };
+    while let Some((before, after)) = first(rest).and_then(|end| rest.split_at_checked(end)) {
+        renamed.push_str(before);
+        let is_in_name = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+        let length = after.find(|character| !is_in_name(character)).unwrap_or(after.len());
+        let (name, left) = after.split_at_checked(length).unwrap_or((after, ""));
+        let known = names.iter().find(|(on_nodes, _)| *on_nodes == name);
+        renamed.push_str(known.map_or(name, |(_, to_clients)| to_clients));
+        rest = left;
+    }
+    renamed.push_str(rest);
+    renamed
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -144,6 +168,26 @@ mod tests {
 
     fn shown(code: &str, message: &str) -> String {
         rewrite(code, message, Some(&["title".to_owned(), "price".to_owned()]))
+    }
+
+    #[test]
+    fn indexes_are_called_as_clients_call_them() {
+        let names = [("a", "b"), ("b", "a"), ("_miroir_1", "films")];
+        for (said, shown) in [
+            ("Index `a`: Attribute `a` is not filterable.", "Index `b`: Attribute `a` is not filterable."),
+            (
+                "Inside `.queries[1]`: Index `_miroir_1` not found.",
+                "Inside `.queries[1]`: Index `films` not found.",
+            ),
+            (
+                "Inside `.federation.facetsByIndex.a`: x\n - Note: index `b` is not used",
+                "Inside `.federation.facetsByIndex.b`: x\n - Note: index `a` is not used",
+            ),
+            ("Index `c`: é", "Index `c`: é"),
+            ("Index `", "Index `"),
+        ] {
+            assert_eq!(rename_indexes(said, &names), shown);
+        }
     }
 
     #[test]

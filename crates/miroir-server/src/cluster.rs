@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_core::settings::NodeNeeds;
 use miroir_node::Fleet;
-use miroir_store::{IndexRecord, Store};
+use miroir_store::{IndexRecord, IndexSwap, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::archives::Survey;
 use crate::config::Config;
+use crate::features::Features;
 use crate::index::{Index, IndexView, is_split};
 use crate::keys::Keys;
 use crate::read::Reads;
@@ -49,8 +50,12 @@ pub struct Cluster {
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
     pub(crate) keys: Keys,
+    /// Which experimental features are on.
+    pub(crate) features: Features,
     /// What reads know of each other.
     pub(crate) reads: Reads,
+    /// Held to write while indexes get other names: who goes through all of them holds it to read.
+    pub(crate) names: tokio::sync::RwLock<()>,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
     workers: Mutex<Vec<Report>>,
 }
@@ -79,7 +84,9 @@ impl Cluster {
             import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
+            features: Features::default(),
             reads: Reads::default(),
+            names: tokio::sync::RwLock::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),
         }
@@ -159,13 +166,34 @@ impl Cluster {
 
     /// The same with its generation, which is at most as new as the picture.
     pub(crate) fn readable_generation(&self, uid: &str) -> Result<(Arc<IndexView>, u64), ApiError> {
-        let handle = self.indexes.read().ok().and_then(|indexes| indexes.get(uid).cloned());
-        let read = |index: Arc<Index>| {
+        let read = |index: &Arc<Index>| {
             let generation = index.generation();
             let view = index.view().filter(|view| view.record.settings_version > 0)?;
             Some((view, generation))
         };
-        handle.and_then(read).ok_or_else(|| index_not_found(uid))
+        // Under the lock, so that of two indexes whose names are exchanged none is seen twice.
+        let found = self.indexes.read().ok().and_then(|indexes| indexes.get(uid).and_then(read));
+        found.ok_or_else(|| index_not_found(uid))
+    }
+
+    /// Exchanges the names of indexes, for all to see at once. The queues and the records of all are held.
+    pub(crate) fn exchange_views(&self, swaps: &[IndexSwap]) {
+        let handles: Vec<(Arc<Index>, Arc<Index>)> =
+            swaps.iter().map(|swap| (self.handle(&swap.indexes.0), self.handle(&swap.indexes.1))).collect();
+        let _nobody_reads = match self.indexes.write() {
+            Ok(indexes) => indexes,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        for (left, right) in handles {
+            let (from_left, from_right) = (left.view(), right.view());
+            let named = |view: Option<Arc<IndexView>>, uid: &str| {
+                let view = view?;
+                let record = IndexRecord { uid: uid.to_owned(), ..view.record.clone() };
+                Some(IndexView::new(record, view.exceptions.clone(), Some(&view)))
+            };
+            left.set_view(named(from_right, &left.uid));
+            right.set_view(named(from_left, &right.uid));
+        }
     }
 
     /// All indexes that can be read, in the order of their uids.

@@ -216,7 +216,8 @@ impl IndexView {
     /// Makes a picture of what the store holds.
     pub fn new(record: IndexRecord, exceptions: Exceptions, previous: Option<&IndexView>) -> Self {
         let settings = SearchSettings::from_settings(&record.settings);
-        let search = SearchSettings { is_split: is_split(&record), ..settings };
+        let node_uid = (record.node_uid != record.uid).then(|| record.node_uid.as_str().into());
+        let search = SearchSettings { is_split: is_split(&record), node_uid, ..settings };
         let (settings_in_flight, rotation) = match previous {
             Some(view) => (Arc::clone(&view.settings_in_flight), Arc::clone(&view.rotation)),
             None => Default::default(),
@@ -326,6 +327,7 @@ pub(crate) mod tests {
         let owned = |nodes: &&[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
         let record = IndexRecord {
             uid: "movies".to_owned(),
+            node_uid: "movies".to_owned(),
             primary_key: None,
             shards: placement.len() as u16,
             created_at: String::new(),

@@ -8,6 +8,7 @@ mod backoff;
 mod clock;
 mod cluster;
 mod config;
+mod features;
 mod http_api;
 mod index;
 mod index_uid;

@@ -22,14 +22,20 @@ use serde_json::Value;
 pub use error::StoreError;
 pub use model::{
     Acknowledgement, BatchMembers, BatchPage, BatchRecord, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey,
-    IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, Payload, PayloadChunk, ReplicaKey,
-    ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid, WriteMarks,
+    IndexChange, IndexRecord, IndexSwap, Intent, KeyedTask, NewTask, NodeTask, Payload, PayloadChunk,
+    ReplicaKey, ReplicaStatus, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskStatus, TaskUid, WriteMarks,
 };
 pub use sqlite::SqliteStore;
 
 /// Name under which [`Store::meta`] keeps the newest task that a node has acknowledged, as digits.
 pub fn newest_task_key(node: &str) -> String {
     format!("newest-task:{node}")
+}
+
+/// Name under which [`Store::meta`] tells that an index with this name on the nodes goes by another name, or did: the
+/// name is never given to another index on nodes.
+pub fn moved_index_key(node_uid: &str) -> String {
+    format!("moved-index:{node_uid}")
 }
 
 /// Durable cluster state, used as `Arc<dyn Store>`.
@@ -57,6 +63,17 @@ pub trait Store: Send + Sync + 'static {
         self.change_indexes(vec![IndexChange::Delete(uid.to_owned())]).await
     }
 
+    /// Gives indexes other names, one swap after the other, and ends the task that asked for it with its intent, all or
+    /// nothing. The tasks about the first index of each swap that came before are about the second name from then on,
+    /// and where that is a new name, those about it are about the first: as Meilisearch has it. What they are called
+    /// on nodes is kept under [`moved_index_key`].
+    async fn swap_indexes(
+        &self,
+        task: TaskUid,
+        outcome: TaskOutcome,
+        swaps: Vec<IndexSwap>,
+    ) -> Result<(), StoreError>;
+
     /// Every replica that is not active.
     async fn replica_states(&self) -> Result<Vec<ReplicaStatus>, StoreError>;
 
@@ -67,6 +84,10 @@ pub trait Store: Send + Sync + 'static {
     /// Uids follow the order of the calls. A key that a task has, and that was not used
     /// [`IDEMPOTENCY_KEY_LIFETIME`] ago, is refused with [`StoreError::KeyTaken`].
     async fn begin(&self, task: NewTask, intent: Option<Intent>) -> Result<TaskUid, StoreError>;
+
+    /// Puts another intent in the place of a task's, with the details that the task has from then on, all or nothing:
+    /// what was to be found out has been, and is about to be sent.
+    async fn replace_intent(&self, task: TaskUid, details: Value, intent: Intent) -> Result<(), StoreError>;
 
     /// Clears the intent of a task, or keeps it until the task has ended, and records the node tasks, with the changes
     /// that come with them. The newest task of each node is kept under [`newest_task_key`], which never goes back by

@@ -17,8 +17,10 @@ pub type TaskUid = u64;
 /// Everything Miroir remembers about one index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexRecord {
-    /// Name of the index.
+    /// Name of the index, as clients know it.
     pub uid: String,
+    /// Its name on the nodes, which it keeps for life: the same, unless it has been renamed or the name was in use.
+    pub node_uid: String,
     /// Field that identifies documents, once known.
     pub primary_key: Option<String>,
     /// Number of shards, fixed at creation.
@@ -62,6 +64,15 @@ pub enum IndexChange {
     },
     /// Forgets the index and the states of its replicas.
     Delete(String),
+}
+
+/// Two indexes whose names are exchanged, or one that gets another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexSwap {
+    /// The names.
+    pub indexes: (String, String),
+    /// The index of the first name gets the second, which none has.
+    pub rename: bool,
 }
 
 /// One replica: a shard of an index on a node.

@@ -35,6 +35,8 @@ const EVERYTHING: &str = "\" -Zqxjkwvzqxwjkqvxzjwq\"";
 pub struct FederatedQuery {
     /// The index it searches.
     pub index_uid: String,
+    /// What nodes call it.
+    node_uid: String,
     /// The search for its hits.
     pub plan: SearchPlan,
     /// Its place among all queries.
@@ -114,7 +116,8 @@ impl FederatedPlan {
             retrieves_vectors |= body.or_default("retrieveVectors", false)?;
             let settings = settings.get(&index_uid).ok_or(ForwardRaw)?;
             let plan = SearchPlan::federated(&body, settings, wanted)?;
-            queries.push(FederatedQuery { index_uid, plan, position, weight: options.weight });
+            let node_uid = settings.node_uid.as_deref().unwrap_or(&index_uid).to_owned();
+            queries.push(FederatedQuery { index_uid, node_uid, plan, position, weight: options.weight });
         }
         Ok(Self {
             limit: federation.limit,
@@ -153,6 +156,11 @@ impl FederatedPlan {
         self.queries.iter().enumerate().filter(move |(_, query)| query.index_uid == uid)
     }
 
+    /// What nodes call an index.
+    fn node_uid<'p>(&'p self, uid: &'p str) -> &'p str {
+        self.of_index(uid).next().map_or(uid, |(_, query)| &query.node_uid)
+    }
+
     fn facets_of(&self, uid: &str) -> Option<&Vec<String>> {
         self.facets.get(uid)?.as_ref()
     }
@@ -172,7 +180,9 @@ impl FederatedPlan {
     }
 
     fn summary_of(&self, uid: &str, queries: &[Vec<u8>]) -> Vec<u8> {
-        wrapped(uid, queries, self.wanted(), self.facets_of(uid).map(|facets| (uid, facets.as_slice())))
+        let facets = self.facets_of(uid);
+        let uid = self.node_uid(uid);
+        wrapped(uid, queries, self.wanted(), facets.map(|facets| (uid, facets.as_slice())))
     }
 
     /// Adds up what nodes told of one index, given their answers to [`FederatedPlan::summary_bodies_apart`]: of the
@@ -209,7 +219,7 @@ impl FederatedPlan {
             Some(names) => {
                 let raw: Vec<RawFacets> = answers
                     .iter()
-                    .filter_map(|answer| answer.facets_by_index.get(uid))
+                    .filter_map(|answer| answer.facets_by_index.get(self.node_uid(uid)))
                     .map(|facets| RawFacets {
                         distribution: Some(facets.distribution.get().as_bytes()),
                         stats: Some(facets.stats.get().as_bytes()),
@@ -298,7 +308,7 @@ impl FederatedQuery {
         changes.remove("offset");
         changes.remove("limit");
         let query = parsed.write_with(&changes);
-        wrapped(&self.index_uid, &[query], usize::try_from(wanted).unwrap_or(usize::MAX), None)
+        wrapped(&self.node_uid, &[query], usize::try_from(wanted).unwrap_or(usize::MAX), None)
     }
 
     /// Merges the answers of nodes to [`FederatedQuery::bodies`].

@@ -34,6 +34,8 @@ pub struct SearchSettings {
     pub stop_words: Arc<HashSet<String>>,
     /// Whether texts are cut into words as they are without any setting.
     pub has_default_words: bool,
+    /// What nodes call the index; `None` when that is what clients call it.
+    pub node_uid: Option<Arc<str>>,
 }
 
 /// Settings that change where words begin and end.
@@ -51,6 +53,7 @@ impl Default for SearchSettings {
             is_split: true,
             stop_words: Arc::default(),
             has_default_words: true,
+            node_uid: None,
         }
     }
 }
@@ -88,6 +91,7 @@ impl SearchSettings {
             has_default_words: WORD_SETTINGS
                 .iter()
                 .all(|name| view[name].as_array().is_none_or(Vec::is_empty)),
+            node_uid: None,
         }
     }
 

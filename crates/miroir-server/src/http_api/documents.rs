@@ -12,6 +12,7 @@ use miroir_core::documents::{DocumentBatch, format_from_content_type, parse_dele
 use miroir_core::error::ApiError;
 use miroir_core::filter::reserved_name_in_filter;
 use miroir_node::Call;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::answer::{self, Failure};
@@ -22,7 +23,7 @@ use super::unsupported::unsupported;
 use crate::cluster::Cluster;
 use crate::index_uid::{self, Target};
 use crate::read::{BrowseInput, reserved_field};
-use crate::write::{WriteRequest, encode};
+use crate::write::{Edit, Later, LaterRequest, NOWHERE, WriteRequest, encode};
 
 /// Adds or replaces documents.
 pub async fn replace(
@@ -145,6 +146,50 @@ pub async fn delete_by_filter(
         return Err(reserved_field(&name).into());
     }
     Ok(answer::accepted(&cluster.submit(&uid, WriteRequest::DeleteByFilter { filter }, marks).await?))
+}
+
+/// What a client asks for who has documents edited by a function.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditRequest {
+    filter: Option<Value>,
+    context: Option<Map<String, Value>>,
+    function: String,
+}
+
+/// Has a function edit documents.
+pub async fn edit(
+    State(cluster): State<Arc<Cluster>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    marks: Marks,
+    body: Body,
+) -> Result<Response, Failure> {
+    require_json(&headers)?;
+    let body = cluster.read_body(&headers, body).await?;
+    // Only a node can tell whether it is a function. It is asked about an index that it does not have, so nothing is done
+    // should it find all of it right.
+    let index = if index_uid::check(&uid).is_ok() { NOWHERE } else { uid.as_str() };
+    let path = format!("/indexes/{}/documents/edit", encode(index));
+    let call = Call::post(path, body.clone(), cluster.config.node_timeout);
+    if let Some(refusal) = cluster.judgement_of_one_node(&call).await? {
+        return Err(refusal.into());
+    }
+    index_uid::check(&uid)?;
+    let Ok(EditRequest { filter, context, function }) = serde_json::from_slice(&body) else {
+        return Err(unsupported("A parameter of this request").into());
+    };
+    if let Some(name) = filter.as_ref().and_then(reserved_name_in_filter) {
+        return Err(reserved_field(&name).into());
+    }
+    let edit = Edit::new(filter, context.map(Value::Object), function);
+    let request = LaterRequest {
+        index_uid: Some(uid.clone()),
+        kind: "documentEdition",
+        details: edit.details(None, None),
+        later: Later::EditDocuments { index: uid, edit },
+    };
+    Ok(answer::accepted(&cluster.submit_later(request, marks.with_body(&body)).await?))
 }
 
 /// Deletes all documents.

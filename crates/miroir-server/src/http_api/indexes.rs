@@ -19,7 +19,7 @@ use super::unsupported::unsupported;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::index_uid;
-use crate::write::{WriteRequest, encode};
+use crate::write::{Later, LaterRequest, WriteRequest, encode};
 
 fn view(index: &IndexView) -> Value {
     let record = &index.record;
@@ -88,7 +88,7 @@ pub async fn create(
     Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&bytes)).await?))
 }
 
-/// Changes the primary key.
+/// Changes the primary key or the name.
 pub async fn update(
     State(cluster): State<Arc<Cluster>>,
     Path(uid): Path<String>,
@@ -104,7 +104,11 @@ pub async fn update(
             let request = WriteRequest::UpdateIndex { primary_key };
             Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&bytes)).await?))
         }
-        Some((_, Some(_))) => Err(unsupported("Renaming an index").into()),
+        Some((primary_key, Some(name))) => {
+            index_uid::check(&name)?;
+            let request = rename(&cluster, &uid, name, primary_key)?;
+            Ok(answer::accepted(&cluster.submit_later(request, marks.with_body(&bytes)).await?))
+        }
         None => {
             let body = spoilt(&bytes, "primaryKey", json!(0));
             let path = format!("/indexes/{}", encode(&uid));
@@ -112,6 +116,27 @@ pub async fn update(
             Err(cluster.refusal_of_one_node(None, &call).await.into())
         }
     }
+}
+
+/// Another name for an index, which may come with the primary key that it has already.
+fn rename(
+    cluster: &Cluster,
+    uid: &str,
+    name: String,
+    primary_key: Option<String>,
+) -> Result<LaterRequest, ApiError> {
+    let has_another_key = |key: &String| {
+        cluster.readable_index(uid).is_ok_and(|index| index.record.primary_key.as_ref() != Some(key))
+    };
+    if primary_key.as_ref().is_some_and(has_another_key) {
+        return Err(unsupported("Giving an index another name and another primary key in one request"));
+    }
+    Ok(LaterRequest {
+        details: json!({ "primaryKey": primary_key, "oldIndexUid": uid, "newIndexUid": name }),
+        later: Later::RenameIndex { from: uid.to_owned(), to: name },
+        index_uid: Some(uid.to_owned()),
+        kind: "indexUpdate",
+    })
 }
 
 /// Drops an index.

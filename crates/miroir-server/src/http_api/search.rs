@@ -74,9 +74,10 @@ pub async fn facets(
         Some(rule) => match restricted_body(&body, rule) {
             Some(restricted) => restricted,
             None => {
-                let path = format!("/indexes/{}/facet-search", encode(&uid));
+                let index = cluster.readable_index(&uid)?;
+                let path = format!("/indexes/{}/facet-search", encode(&index.record.node_uid));
                 let call = Call::post(path, body, cluster.config.node_timeout);
-                return Err(cluster.refusal_of_one_node(None, &call).await.into());
+                return Err(cluster.refusal_of_one_node(Some(&index), &call).await.into());
             }
         },
         None => body,

@@ -64,7 +64,7 @@ impl Cluster {
         let index = self.readable_index(uid)?;
         let shard = shard_of(id.trim(), index.record.shards);
         let query = query.map_or(String::new(), |query| format!("?{query}"));
-        let path = format!("/indexes/{}/documents/{}{query}", encode(uid), encode(id));
+        let path = format!("/indexes/{}/documents/{}{query}", encode(&index.record.node_uid), encode(id));
         let call = Call::get(path, self.config.node_timeout);
         let holders = index.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
         let readable = holders.iter().filter(|node| index.replica_state(shard, node).is_readable());
@@ -89,7 +89,7 @@ impl Cluster {
     /// A page of documents.
     pub async fn browse(&self, uid: &str, input: BrowseInput) -> Result<ReadAnswer, ApiError> {
         let index = self.readable_index(uid)?;
-        let path = format!("/indexes/{}/documents/fetch", encode(uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let planned = match &input {
             BrowseInput::Body(body) => BrowsePlan::from_fetch(body),
             BrowseInput::Query(_, pairs) => {
@@ -103,7 +103,7 @@ impl Cluster {
                 let call = match input {
                     BrowseInput::Body(body) => Call::post(path, body, self.config.node_timeout),
                     BrowseInput::Query(query, _) => {
-                        let path = format!("/indexes/{}/documents?{query}", encode(uid));
+                        let path = format!("/indexes/{}/documents?{query}", encode(&index.record.node_uid));
                         Call::get(path, self.config.node_timeout)
                     }
                 };

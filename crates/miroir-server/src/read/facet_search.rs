@@ -19,7 +19,7 @@ impl Cluster {
     pub async fn facet_search(&self, uid: &str, body: Bytes) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
         let index = self.readable_index(uid)?;
-        let path = format!("/indexes/{}/facet-search", encode(uid));
+        let path = format!("/indexes/{}/facet-search", encode(&index.record.node_uid));
         let limit = self.config.node_timeout;
         let plan = match FacetSearchPlan::new(&body, &index.search) {
             Ok(plan) => plan,

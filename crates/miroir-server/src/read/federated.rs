@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use miroir_core::error::ApiError;
+use miroir_core::node_message::rename_indexes;
 use miroir_core::search::{
     FederatedHits, FederatedPlan, FederatedQuery, FrequencySearch, IndexSummary, MergeError, MultiSearch,
     SearchSettings, inside,
 };
 use miroir_core::shard::ShardId;
 use miroir_node::Call;
+use serde_json::Value;
 
 use super::multi_search::{MOST_BYTES, QUERIES_AT_ONCE, answer_too_large};
 use super::search::reserved_name_in;
@@ -52,7 +54,9 @@ impl Cluster {
                     (!views.contains_key(&uid)).then(|| inside(index, index_not_found(&uid)))
                 };
                 let absent = multi.index_uids().find_map(absent);
-                let refusal = self.refusal_of_multi_search(multi.federated_body_to_check().into()).await;
+                let body = self.on_nodes(multi.federated_body_to_check(), &views);
+                let refusal = self.refusal_of_multi_search(body.into()).await;
+                let refusal = to_clients(refusal, &views);
                 return Err(absent.filter(|_| refusal.status >= 500).unwrap_or(refusal));
             }
         };
@@ -135,7 +139,8 @@ impl Cluster {
         let by_frequency = FrequencySearch::new(&query.plan, &index.search);
         let mut gathered = self
             .gather(index, &reading, |ask| {
-                let counting = by_frequency.as_ref().map(|search| search.counting_body(&index.record.uid));
+                let counting =
+                    by_frequency.as_ref().map(|search| search.counting_body(&index.record.node_uid));
                 let bodies = query.bodies(ask.filter).into_iter().chain(counting);
                 bodies.map(|body| Call::post("/multi-search", body, limit)).collect()
             })
@@ -192,21 +197,46 @@ impl Cluster {
         self.config.node_timeout + more.min(MOST_MORE_TIME)
     }
 
+    /// The request with the names that nodes have for the indexes, where those are others.
+    fn on_nodes(&self, body: Vec<u8>, views: &Views) -> Vec<u8> {
+        let all = self.indexes();
+        if all.iter().all(|view| view.record.node_uid == view.record.uid) {
+            return body;
+        }
+        let Ok(mut request) = serde_json::from_slice::<Value>(&body) else { return body };
+        let name = |uid: &str| match views.get(uid) {
+            Some(view) => view.record.node_uid.clone(),
+            None if all.iter().any(|view| view.record.node_uid == uid) => format!("{ABSENT}{uid}"),
+            None => uid.to_owned(),
+        };
+        for query in request.get_mut("queries").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(Value::String(uid)) = query.get_mut("indexUid") {
+                *uid = name(uid);
+            }
+        }
+        if let Some(Value::Object(facets)) = request.pointer_mut("/federation/facetsByIndex") {
+            *facets = std::mem::take(facets).into_iter().map(|(uid, names)| (name(&uid), names)).collect();
+        }
+        request.to_string().into_bytes()
+    }
+
     /// What a node that has all the indexes finds wrong with a federated search; `None` when nothing, or when there
     /// is no such node.
     async fn refusal_of_federated(&self, multi: &MultiSearch, views: &Views) -> Option<ApiError> {
         let has_all = |name: &str| views.values().all(|view| !view.shards_on(name).is_empty());
         let node = self.fleet.up().find(|node| has_all(node.id().as_str()))?;
-        let body = multi.federated_body_to_check();
+        let body = self.on_nodes(multi.federated_body_to_check(), views);
         let answer = node.send(&Call::post("/multi-search", body, self.limit_for(multi.len()))).await.ok()?;
         if !answer.status.is_client_error() {
             return None;
         }
         // Messages tell of one index, and are about what is displayed of it.
         let refusal = self.node_refusal(None, answer.status, &answer.body);
-        let named = views.iter().find(|(uid, _)| refusal.message.contains(&format!("`{uid}`")));
-        let only = if views.len() == 1 { views.values().next() } else { named.map(|(_, view)| view) };
-        let refusal = self.node_refusal(only.map(Arc::as_ref), answer.status, &answer.body);
+        let named =
+            views.values().find(|view| refusal.message.contains(&format!("`{}`", view.record.node_uid)));
+        let only = if views.len() == 1 { views.values().next() } else { named };
+        let all = views.values().map(Arc::as_ref);
+        let refusal = self.node_refusal_naming(only.map(Arc::as_ref), all, answer.status, &answer.body);
         // Only a rule of Miroir's own keeps these from being compared.
         let is_ours = refusal.code == RANKING_RULES_DIFFER && refusal.message.contains("_miroir_");
         (!is_ours).then_some(refusal)
@@ -220,4 +250,15 @@ fn view_of<'v>(views: &'v Views, uid: &str) -> Result<&'v IndexView, ApiError> {
 fn cannot_merge(error: MergeError) -> ApiError {
     tracing::error!(%error, "cannot merge the answers of the nodes");
     ApiError::internal(format!("The answers of the nodes cannot be merged: {error}."))
+}
+
+/// Begins the names of indexes that are not there, where nodes have others of the same name.
+const ABSENT: &str = "_miroir_absent_";
+
+/// A node's refusal with the names that clients have for the indexes.
+fn to_clients(refusal: ApiError, views: &Views) -> ApiError {
+    let names: Vec<(&str, &str)> =
+        views.iter().map(|(uid, view)| (view.record.node_uid.as_str(), uid.as_str())).collect();
+    let message = rename_indexes(&refusal.message, &names).replace(ABSENT, "");
+    ApiError { message, ..refusal }
 }

@@ -26,7 +26,7 @@ impl Cluster {
     ) {
         let counts: Vec<Bytes> = counts.iter().map(|answer| answer.body.clone()).collect();
         let Some(order) = search.learn(parts, &counts) else { return };
-        let uid = &index.record.uid;
+        let uid = &index.record.node_uid;
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let asks = parts.iter().enumerate().filter_map(|(place, part)| {
             let filter = (!part.whole).then(|| shard_filter(part.shards.iter().copied()));

@@ -24,7 +24,7 @@ impl Cluster {
         answers: &mut [Vec<Bytes>],
     ) -> bool {
         let Some(doubt) = LastWord::in_doubt(plan, &index.search, answers) else { return false };
-        let path = format!("/indexes/{}/search", encode(&index.record.uid));
+        let path = format!("/indexes/{}/search", encode(&index.record.node_uid));
         let call = Call::post(path, doubt.question(), reading.limit(self.config.node_timeout));
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let asks = parts.iter().map(async |part| {

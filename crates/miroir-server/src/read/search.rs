@@ -86,7 +86,7 @@ impl Cluster {
         asks_for_all: bool,
         begun: Instant,
     ) -> Result<(Result<Vec<u8>, MergeError>, Vec<ShardId>), ApiError> {
-        let uid = &index.record.uid;
+        let uid = &index.record.node_uid;
         let path = format!("/indexes/{}/search", encode(uid));
         let limit = self.config.node_timeout;
         let by_frequency = FrequencySearch::new(plan, &index.search);
@@ -143,12 +143,24 @@ impl Cluster {
 
     /// What one node says to a search that Meilisearch cannot accept either.
     pub(crate) async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
-        let path = format!("/indexes/{}/search", encode(&index.record.uid));
+        let path = format!("/indexes/{}/search", encode(&index.record.node_uid));
         let call = match input {
             SearchInput::Body(body) => Call::post(path, body.clone(), self.config.node_timeout),
             SearchInput::Query(query) => Call::get(format!("{path}?{query}"), self.config.node_timeout),
         };
         self.refusal_of_one_node(Some(index), &call).await
+    }
+
+    /// Sends a request that changes nothing to one node; what it finds wrong with it, or `None`.
+    pub(crate) async fn judgement_of_one_node(&self, call: &Call) -> Result<Option<ApiError>, ApiError> {
+        for node in self.fleet.up() {
+            match node.send(call).await {
+                Ok(answer) if answer.status.is_success() => return Ok(None),
+                Ok(answer) => return Ok(Some(self.node_refusal(None, answer.status, &answer.body))),
+                Err(error) => tracing::warn!(%error, "asking another node"),
+            }
+        }
+        Err(shard_unavailable(&[]))
     }
 
     /// Sends a read that is known to be wrong to one node, for its error.

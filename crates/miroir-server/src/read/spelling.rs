@@ -22,7 +22,7 @@ impl Cluster {
         parts: &[CoverPart],
         conflicts: &[FacetConflict],
     ) -> SpellingChoices {
-        let uid = &index.record.uid;
+        let uid = &index.record.node_uid;
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let mut round = SpellingRound::new(plan, conflicts);
         let asks = parts.iter().enumerate().filter_map(|(place, part)| {

@@ -91,7 +91,7 @@ impl Cluster {
     /// replication factor, are exact while a whole group is there. Otherwise the documents are counted shard by
     /// shard, and the rest is estimated from the nodes that answer.
     pub async fn index_stats(&self, index: &IndexView) -> Result<IndexStats, ApiError> {
-        let path = format!("/indexes/{}/stats", encode(&index.record.uid));
+        let path = format!("/indexes/{}/stats", encode(&index.record.node_uid));
         let call = Call::get(path, STATS_LIMIT);
         let holders: Vec<_> =
             self.fleet.iter().filter(|node| !index.shards_on(node.id().as_str()).is_empty()).collect();
@@ -134,7 +134,7 @@ impl Cluster {
 
     /// How many documents each node holds of an index, for those that answer.
     pub(crate) async fn documents_by_node(&self, index: &IndexView) -> BTreeMap<String, u64> {
-        let call = Call::get(format!("/indexes/{}/stats", encode(&index.record.uid)), STATS_LIMIT);
+        let call = Call::get(format!("/indexes/{}/stats", encode(&index.record.node_uid)), STATS_LIMIT);
         let asks = self.fleet.up().map(async |node| {
             let stats = node.fetch::<IndexStats>(&call).await.ok()?;
             Some((node.id().to_string(), stats.number_of_documents))
@@ -152,7 +152,7 @@ impl Cluster {
 
     /// How many documents there are in the shards that can be reached, and the other shards.
     async fn count_reachable(&self, index: &IndexView) -> Result<(u64, Vec<ShardId>), ApiError> {
-        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let gathered = self
             .gather(index, &Reading::with_limit(STATS_LIMIT), |ask| {
                 let body = json!({ "limit": 0, "filter": ask.filter }).to_string();

@@ -109,7 +109,7 @@ impl Copy<'_> {
             return Ok(());
         }
         body.push(b']');
-        let path = format!("/indexes/{}/documents", encode(&self.index.record.uid));
+        let path = format!("/indexes/{}/documents", encode(&self.index.record.node_uid));
         tasks.push(enqueue(self.target, &Call::post(path, std::mem::take(body), CALL_LIMIT)).await?);
         if let Some(earlier) = tasks.len().checked_sub(MOST_QUEUED).and_then(|place| tasks.get(place)) {
             wait_for(self.target, *earlier, TASK_LIMIT).await?;
@@ -124,7 +124,7 @@ impl Copy<'_> {
         for (source, id) in wanted {
             by_source.entry(source.id().as_str()).or_insert((source, Vec::new())).1.push(id);
         }
-        let path = format!("/indexes/{}/documents/fetch", encode(&self.index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&self.index.record.node_uid));
         let mut found: HashMap<String, Box<RawValue>> = HashMap::new();
         for (source, ids) in by_source.into_values() {
             let body = json!({
@@ -144,7 +144,7 @@ impl Copy<'_> {
 
     /// Has documents removed from the target. Returns its tasks, to be waited for.
     pub async fn remove(&self, ids: &[String]) -> Result<Vec<u64>, NodeError> {
-        let path = format!("/indexes/{}/documents/delete-batch", encode(&self.index.record.uid));
+        let path = format!("/indexes/{}/documents/delete-batch", encode(&self.index.record.node_uid));
         let mut tasks = Vec::new();
         for some in ids.chunks(IDS_PER_DELETION) {
             let call = Call::post(path.clone(), json!(some).to_string(), CALL_LIMIT);

@@ -96,7 +96,7 @@ pub(crate) async fn ensure_index(
     target: &Node,
     view: &IndexView,
 ) -> Result<(), RepairError> {
-    let uid = &view.record.uid;
+    let uid = &view.record.node_uid;
     let path = format!("/indexes/{}", encode(uid));
     let found = target.send(&Call::get(path.clone(), CALL_LIMIT)).await?;
     let body: serde_json::Value = serde_json::from_slice(&found.body).unwrap_or_default();

@@ -113,7 +113,7 @@ pub(crate) async fn holdings(
 ) -> Result<Holdings, NodeError> {
     let mut holdings = Holdings::new();
     let Some(primary_key) = &index.record.primary_key else { return Ok(holdings) };
-    let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+    let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
     let mut offset = 0;
     loop {
         let (mut body, page_length) = match compare {

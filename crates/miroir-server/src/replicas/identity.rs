@@ -21,7 +21,7 @@ use serde_json::json;
 use super::node_tasks::{carry_out, newest};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::write::encode;
+use crate::write::{encode, is_scratch};
 
 /// The index that holds the marker.
 const MARKER_INDEX: &str = "_miroir_node";
@@ -69,6 +69,9 @@ impl NodeCheck for Cluster {
             // asked says nothing about the node.
             let remembered = self.remembered(node).await;
             let seen = see(node).await?;
+            if !self.features.is_told(node) {
+                return Ok(Some("it may not know which experimental features are on".to_owned()));
+            }
             let Ok((Some(token), acknowledged)) = remembered else { return Ok(None) };
             Ok(doubt(&seen, &token, acknowledged))
         }
@@ -85,6 +88,7 @@ impl Cluster {
     /// lost something.
     async fn check_node(&self, node: &Arc<Node>) -> Result<(), String> {
         let name = node.id().as_str();
+        self.features.tell(node).await.map_err(|error| error.to_string())?;
         let (token, acknowledged) = self.remembered(node).await?;
         let seen = see(node).await.map_err(|error| error.to_string())?;
         let Some(token) = token else {
@@ -103,7 +107,7 @@ impl Cluster {
         }
         let held = list_indexes(node).await.map_err(|error| error.to_string())?;
         let is_missing =
-            |view: &IndexView| view.record.settings_version > 0 && !held.contains(&view.record.uid);
+            |view: &IndexView| view.record.settings_version > 0 && !held.contains(&view.record.node_uid);
         self.put_replicas_aside(name, "it does not have the index", is_missing).await?;
         self.drop_remains(node, held).await.map_err(|error| error.to_string())
     }
@@ -144,6 +148,7 @@ impl Cluster {
         concerned: impl Fn(&IndexView) -> bool,
     ) -> Result<(), String> {
         let mut last: Vec<String> = Vec::new();
+        let _names = self.names.read().await;
         for view in self.indexes().into_iter().filter(|view| concerned(view)) {
             let index = self.handle(&view.record.uid);
             let doubtful = doubtful_replicas(&view, node, doubt);
@@ -169,21 +174,27 @@ impl Cluster {
     /// Takes indexes off a node that were deleted while it was away: those that Miroir made and has a record of
     /// having deleted. All others are left alone, whoever made them.
     async fn drop_remains(&self, node: &Arc<Node>, held: BTreeSet<String>) -> Result<(), NodeError> {
+        let is_in_use = |uid: &str| self.indexes().iter().any(|view| view.record.node_uid == uid);
         for uid in held {
-            let handle = self.handle(&uid);
-            if uid == MARKER_INDEX || handle.view().is_some() {
+            if uid == MARKER_INDEX || is_in_use(&uid) {
                 continue;
             }
-            // A write that makes or drops the index may be on its way.
+            // A write that makes or drops the index may be on its way. (A name that is not that of the index for clients
+            // is never given to another one.)
+            let handle = self.handle(&uid);
             let Ok(_queue) = handle.queue.try_lock() else { continue };
+            let path = format!("/indexes/{}", encode(&uid));
+            if is_scratch(&uid) {
+                carry_out(node, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
+                continue;
+            }
             let was_deleted = self.store.was_deleted(&uid).await.unwrap_or(false);
             if !was_deleted {
                 continue;
             }
-            let path = format!("/indexes/{}", encode(&uid));
             let settings: serde_json::Value =
                 node.fetch(&Call::get(format!("{path}/settings"), CALL_LIMIT)).await?;
-            if handle.view().is_none() && miroir_core::settings::is_ours(&settings) {
+            if !is_in_use(&uid) && miroir_core::settings::is_ours(&settings) {
                 tracing::warn!(index = uid, node = %node.id(), "dropping what is left of a deleted index");
                 carry_out(node, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
             }

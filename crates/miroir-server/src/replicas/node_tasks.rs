@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use miroir_node::{Call, Node, NodeError, NodeTaskStatus};
+use miroir_node::{Call, Node, NodeError, NodeTaskState, NodeTaskStatus};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -47,14 +47,24 @@ pub(crate) async fn carry_out(node: &Node, call: &Call, limit: Duration) -> Resu
 
 /// Waits until a node has carried out one of its tasks; an error when it failed or took too long.
 pub(crate) async fn wait_for(node: &Node, task: u64, limit: Duration) -> Result<(), NodeError> {
+    let state = wait_for_end(node, task, limit).await?;
+    if state.status == NodeTaskStatus::Succeeded {
+        return Ok(());
+    }
+    let error = state.error.unwrap_or_default();
+    Err(node.unintelligible(format!("task {task} failed: {error}")))
+}
+
+/// Waits until one of a node's tasks has ended, however it did; an error when that took too long.
+pub(crate) async fn wait_for_end(
+    node: &Node,
+    task: u64,
+    limit: Duration,
+) -> Result<NodeTaskState, NodeError> {
     let begun = Instant::now();
     loop {
         match node.tasks(&[task], ASK_LIMIT).await?.into_iter().next() {
-            Some(state) if state.status == NodeTaskStatus::Succeeded => return Ok(()),
-            Some(state) if state.status.is_final() => {
-                let error = state.error.unwrap_or_default();
-                return Err(node.unintelligible(format!("task {task} failed: {error}")));
-            }
+            Some(state) if state.status.is_final() => return Ok(state),
             _ if begun.elapsed() > limit => {
                 return Err(NodeError::TimedOut { node: node.id().clone(), limit });
             }

@@ -82,7 +82,10 @@ impl Cluster {
         for uid in promotions.iter().map(|promotion| promotion.index.as_str()).collect::<BTreeSet<_>>() {
             let Some(view) = self.handle(uid).view() else { continue };
             ensure_index(self, node, &view).await.map_err(|error| unreachable(name, &error.to_string()))?;
-            self.store.put_meta(&activated_key(uid, name), "").await.map_err(store_error)?;
+            self.store
+                .put_meta(&activated_key(&view.record.node_uid, name), "")
+                .await
+                .map_err(store_error)?;
             self.decide(&self.handle(uid), node).await?;
         }
         if !node.health().is_up() {

@@ -78,8 +78,8 @@ impl Seen {
     }
 }
 
-/// Name under which the store remembers the newest task of a node when a replica of an index was last made active
-/// there: what failed since then may have left documents that are not those of any moment. Empty after the operator
+/// Name under which the store remembers the newest task of a node when a replica of an index, by its name on nodes, was
+/// last made active there: what failed since then may have left documents that are not those of any moment. Empty after the operator
 /// accepted another disk, where numbers begin elsewhere.
 pub(crate) fn activated_key(uid: &str, node: &str) -> String {
     format!("activated-at:{node}:{uid}")
@@ -94,7 +94,7 @@ impl Repair<'_> {
         }
         self.tell("comparing");
         self.make_index(&view).await?;
-        let compare = self.comparison().await?;
+        let compare = self.comparison(&view).await?;
         let (mut copied, mut seen) = (0, None);
         for _ in 0..ROUNDS {
             let round;
@@ -111,7 +111,7 @@ impl Repair<'_> {
         for shards in within_reach.chunks(at_once) {
             self.tell("waiting for earlier writes");
             // Before writes have to wait for it: it may be applying settings that it missed.
-            wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
+            wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await?;
             copied += hold(self.cluster, self.index, self.finish(&view, shards, compare, &mut seen)).await?;
         }
         match self.shards.len() - within_reach.len() {
@@ -127,17 +127,18 @@ impl Repair<'_> {
 
     /// How stale replicas are compared: by content where some task failed on the node, because what it did after that
     /// was done to other documents than elsewhere.
-    async fn comparison(&self) -> Result<Compare, RepairError> {
-        let key = activated_key(&self.index.uid, self.target.id().as_str());
+    async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
+        let uid = &view.record.node_uid;
+        let key = activated_key(uid, self.target.id().as_str());
         let since = self.cluster.store.meta(&key).await?.and_then(|task| task.parse().ok());
-        let has_failed = failed_since(self.target, &self.index.uid, since).await?;
+        let has_failed = failed_since(self.target, uid, since).await?;
         Ok(if has_failed { Compare::ByContent } else { Compare::ByWrite })
     }
 
     /// Makes the index on a node that has none, so that documents can be copied before writes have to wait. One that
     /// was made without its settings, by a process that was killed in between, could not even be compared.
     async fn make_index(&self, view: &IndexView) -> Result<(), RepairError> {
-        match read_settings(self.target, &view.record.uid).await {
+        match read_settings(self.target, &view.record.node_uid).await {
             Ok(settings) if is_ours(&settings) => return Ok(()),
             // Not there, or not as it should be.
             Ok(_) | Err(NodeError::Unintelligible { .. }) => {}
@@ -174,8 +175,8 @@ impl Repair<'_> {
         let mut copied = 0;
         let generation = self.index.generation();
         // In this order: a task that comes in between is a newer one.
-        let newest = newest(self.target, Some(&self.index.uid)).await?;
-        let mut was_idle = is_idle(self.target, &self.index.uid).await?;
+        let newest = newest(self.target, Some(&view.record.node_uid)).await?;
+        let mut was_idle = is_idle(self.target, &view.record.node_uid).await?;
         let mut seen = Seen { generation, newest, parts: Vec::new() };
         for part in parts(view, &self.ways(view, self.shards, compare)) {
             let lack = self.difference(view, &part).await?;
@@ -198,7 +199,7 @@ impl Repair<'_> {
         }
         // Of a source as well: what it was about to do would be missed.
         for source in sources_of(&seen.parts) {
-            was_idle = was_idle && is_idle(source, &self.index.uid).await?;
+            was_idle = was_idle && is_idle(source, &view.record.node_uid).await?;
         }
         Ok((copied, (copied == 0 && was_idle).then_some(seen)))
     }
@@ -207,6 +208,9 @@ impl Repair<'_> {
     /// target may hold anything.
     async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
         let Some(now) = self.index.view().filter(|now| !is_same(now, begun)) else { return Ok(()) };
+        if now.record.node_uid != begun.record.node_uid {
+            return Err(RepairError::NotNow("the index has another name by now".to_owned()));
+        }
         let reason = "documents of an earlier index of this name may have come in between";
         let doubtful = replicas_of(&now, self.target.id().as_str(), ReplicaState::Joining, reason);
         self.cluster.put_aside(self.index, doubtful).await?;
@@ -226,10 +230,10 @@ impl Repair<'_> {
             return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
         }
         self.tell("preparing the node");
-        wait_until_idle(self.target, &self.index.uid, DRAIN_LIMIT).await?;
+        wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await?;
         ensure_index(self.cluster, self.target, &view).await?;
         note_disorder(self.cluster, self.index, self.target).await?;
-        let (uid, name) = (self.index.uid.as_str(), self.target.id().as_str());
+        let (uid, name) = (view.record.node_uid.as_str(), self.target.id().as_str());
         let before = newest(self.target, Some(uid)).await?;
         let copy = Copy { index: &view, target: self.target };
         let mut own: BTreeSet<u64> = BTreeSet::new();

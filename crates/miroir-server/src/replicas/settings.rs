@@ -42,7 +42,7 @@ impl Cluster {
         }
         let needs = self.needs_of_one_behind(&view);
         let agreed = Agreed { user: settings, overlay: &view.record.overlay, needs, hash };
-        if let Err(error) = agreed.apply(node, &index.uid, SETTLE_LIMIT).await {
+        if let Err(error) = agreed.apply(node, &view.record.node_uid, SETTLE_LIMIT).await {
             tracing::error!(index = %index.uid, node = name, %error, "settings still differ");
         }
     }
@@ -82,8 +82,8 @@ impl Cluster {
         let mending = to_mend.filter_map(|(name, reason)| Some((self.fleet.get(name)?, reason))).map(
             async |(node, reason)| {
                 tracing::warn!(index = %index.uid, node = %node.id(), reason, "applying the agreed settings");
-                let applied =
-                    tokio::time::timeout(SETTLE_LIMIT, agreed.apply(node, &index.uid, SETTLE_LIMIT)).await;
+                let applying = agreed.apply(node, &view.record.node_uid, SETTLE_LIMIT);
+                let applied = tokio::time::timeout(SETTLE_LIMIT, applying).await;
                 (node, reason, matches!(applied, Ok(Ok(()))))
             },
         );
@@ -101,7 +101,7 @@ impl Cluster {
         let reads = (names.iter())
             .filter_map(|name| self.fleet.get(name))
             .filter(|node| node.health().is_up())
-            .map(async |node| (node, read_settings(node, &view.record.uid).await));
+            .map(async |node| (node, read_settings(node, &view.record.node_uid).await));
         let mut differing = BTreeMap::new();
         for (node, settings) in futures_util::future::join_all(reads).await {
             let reason = match settings {

@@ -87,10 +87,16 @@ impl<'a> Settle<'a> {
 
     /// To be called with the outcome of each of these: puts aside what was being changed when it was cut off.
     pub async fn conclude(&mut self, outcome: Result<(), RepairError>) -> Result<(), RepairError> {
+        if self.changing.is_empty() {
+            return outcome;
+        }
+        let _names = self.cluster.names.read().await;
+        // It may have got another name since its queue was let go.
+        let now = self.cluster.indexes().into_iter().find(|view| is_same(view, self.begun));
         for name in std::mem::take(&mut self.changing) {
-            let Some(view) = self.view() else { break };
-            let doubtful = replicas_of(&view, &name, ReplicaState::Joining, "mending it was cut off");
-            self.cluster.put_aside(self.index, doubtful).await?;
+            let Some(view) = &now else { break };
+            let doubtful = replicas_of(view, &name, ReplicaState::Joining, "mending it was cut off");
+            self.cluster.put_aside(&self.cluster.handle(&view.record.uid), doubtful).await?;
         }
         outcome
     }

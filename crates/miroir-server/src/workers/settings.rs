@@ -32,7 +32,7 @@ impl Cluster {
             .filter(|name| is_read(name))
             .filter_map(|name| self.fleet.get(name))
             .filter(|node| node.health().is_up())
-            .map(async |node| (node, read_settings(node, &index.uid).await));
+            .map(async |node| (node, read_settings(node, &view.record.node_uid).await));
         let mut by_hash: BTreeMap<String, (Value, Vec<Arc<Node>>)> = BTreeMap::new();
         for (node, settings) in futures_util::future::join_all(reads).await {
             match settings {
@@ -99,7 +99,10 @@ impl Cluster {
                 Ok(()) | Err(NodeError::Unintelligible { .. }) => {}
                 Err(error) => return Err(error.to_string()),
             }
-            agreed.apply(node, &index.uid, APPLY_LIMIT).await.map_err(|error| error.to_string())?;
+            agreed
+                .apply(node, &view.record.node_uid, APPLY_LIMIT)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -282,7 +282,13 @@ fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
         let counts = task.states.values().filter_map(|state| state.details.as_ref()?.get(name)?.as_u64());
         counts.sum()
     };
-    if let Some(foretold) = fields.get("deletedDocuments") {
+    if fields.contains_key("editedDocuments") {
+        // They were counted before anything was sent.
+        if failed {
+            fields.insert("editedDocuments".to_owned(), json!(0));
+            fields.insert("deletedDocuments".to_owned(), Value::Null);
+        }
+    } else if let Some(foretold) = fields.get("deletedDocuments") {
         let deleted = sum("deletedDocuments");
         let copies = cluster.copies().max(1) as u64;
         let counted = foretold.as_u64().unwrap_or((deleted + copies / 2) / copies);
@@ -354,6 +360,7 @@ mod tests {
         let cluster = cluster(directory.path());
         let record = IndexRecord {
             uid: "movies".to_owned(),
+            node_uid: "movies".to_owned(),
             primary_key: None,
             shards: 1,
             created_at: now(),

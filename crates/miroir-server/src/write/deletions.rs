@@ -54,7 +54,7 @@ impl Cluster {
 
     /// `None` also when the filter is wrong, which the deletion itself will tell.
     async fn count_matching(&self, index: &IndexView, filter: &Value) -> Option<u64> {
-        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let limit = self.config.node_timeout;
         let body = |shards: Option<String>| {
             let mut all = match filter {

@@ -56,7 +56,7 @@ enum Taken {
 
 /// Everything needed to send one write.
 pub struct Dispatch<'a> {
-    /// Uid of the index.
+    /// What nodes call the index.
     pub uid: &'a str,
     /// Its number of shards.
     pub shards: u16,
@@ -113,7 +113,9 @@ impl Cluster {
     ) -> Vec<(String, Vec<ShardId>)> {
         let narrow = matches!(
             operation,
-            Operation::AddDocuments { create: None, .. } | Operation::DeleteDocuments { .. }
+            Operation::AddDocuments { create: None, .. }
+                | Operation::EditDocuments { .. }
+                | Operation::DeleteDocuments { .. }
         );
         // Documents are only sent for replicas that are written; what concerns the index as a whole goes to all.
         (view.nodes().into_iter())

@@ -2,12 +2,16 @@
 //! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
 //! `repeat` answers what a client sent again. `prepare` turns a `request` into an operation or a task that failed,
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
+//! `later` is for what is accepted at once and done when all before it has been applied: `swap`, which exchanges names, and
+//! `edit`, which has a function edit documents, aside, in a `scratch` index.
 //! `task_deletion` and `cancelation` are about tasks and no index, and so do not pass through the sequencer.
 
 mod cancelation;
 mod deletions;
 mod dispatch;
+mod edit;
 mod judgement;
+mod later;
 mod operation;
 mod outcome;
 mod positions;
@@ -16,15 +20,20 @@ mod recovery;
 mod refusal;
 mod repeat;
 mod request;
+mod scratch;
 mod sequencer;
+mod swap;
 mod task_deletion;
 
+pub use edit::Edit;
+pub use later::{Later, LaterRequest};
 pub(crate) use operation::encode;
 pub(crate) use outcome::{nothing_done, parse_refusal, settle_settings};
 pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
+pub(crate) use scratch::{NOWHERE, is_scratch};
 pub use sequencer::{Accepted, TaskSummary};
 
 /// Details of tasks that are kept for their end and not shown.

@@ -34,7 +34,11 @@ pub enum Operation {
         primary_key: String,
     },
     /// Drop the index.
-    DeleteIndex,
+    DeleteIndex {
+        /// What nodes call it, for its record is gone by then; its own name where none is given.
+        #[serde(default)]
+        node_uid: Option<String>,
+    },
     /// Change settings, in the form nodes take.
     ChangeSettings {
         /// Set when the index does not exist yet.
@@ -57,6 +61,15 @@ pub enum Operation {
         /// The index had no primary key before.
         #[serde(default)]
         settles_key: bool,
+    },
+    /// Replace documents, which are the intent's payload, and delete others: what a function did to them.
+    EditDocuments {
+        /// The index's primary key.
+        primary_key: String,
+        /// Ids of those to delete.
+        dropped: Vec<String>,
+        /// Set when the first documents are deleted on some nodes.
+        tie_break: Option<TieBreak>,
     },
     /// Delete documents by id.
     DeleteDocuments {
@@ -150,7 +163,7 @@ impl Operation {
             Self::UpdateIndex { primary_key } => {
                 vec![call(Method::PATCH, index).json(json!({ "primaryKey": primary_key }).to_string())]
             }
-            Self::DeleteIndex => vec![call(Method::DELETE, index)],
+            Self::DeleteIndex { .. } => vec![call(Method::DELETE, index)],
             Self::ChangeSettings { create: new_settings, method, suffix, body } => {
                 let mut calls =
                     new_settings.as_ref().map_or(Vec::new(), |settings| create(uid, None, settings, limit));
@@ -179,6 +192,21 @@ impl Operation {
                 }));
                 calls
             }
+            Self::EditDocuments { primary_key, dropped, tie_break } => {
+                let path = format!("{index}/documents?primaryKey={}", encode(primary_key));
+                let wanted = wanted_shards(shard_count, shards);
+                let replacement = document_bodies(payload, &wanted).into_iter().map(|(body, bytes)| Call {
+                    method: Method::POST,
+                    path: path.clone(),
+                    body,
+                    limit: limit + Duration::from_secs((bytes / SLOWEST_UPLOAD) as u64),
+                });
+                let mine: Vec<&String> =
+                    dropped.iter().filter(|id| shards.contains(&shard_of(id, shard_count))).collect();
+                let deletion =
+                    (!mine.is_empty()).then(|| post(format!("{index}/documents/delete-batch"), json!(mine)));
+                break_ties(tie_break, node).chain(replacement).chain(deletion).collect()
+            }
             Self::DeleteDocuments { ids, tie_break } => {
                 let mine: Vec<&String> =
                     ids.iter().filter(|id| shards.contains(&shard_of(id, shard_count))).collect();
@@ -203,10 +231,10 @@ impl Operation {
             Self::ChangeSettings { create, .. } | Self::AddDocuments { create, .. } => {
                 2 * usize::from(create.is_some())
             }
-            Self::DeleteDocuments { tie_break, .. } | Self::DeleteByFilter { tie_break, .. } => {
-                usize::from(tie_break.is_some())
-            }
-            Self::UpdateIndex { .. } | Self::DeleteIndex | Self::ClearDocuments => 0,
+            Self::EditDocuments { tie_break, .. }
+            | Self::DeleteDocuments { tie_break, .. }
+            | Self::DeleteByFilter { tie_break, .. } => usize::from(tie_break.is_some()),
+            Self::UpdateIndex { .. } | Self::DeleteIndex { .. } | Self::ClearDocuments => 0,
         }
     }
 
@@ -215,6 +243,16 @@ impl Operation {
         match (self, payload) {
             (Self::AddDocuments { create: None, .. }, Payload::Batch(batch)) => batch.shards(),
             (Self::AddDocuments { create: None, .. }, Payload::Stored(documents)) => documents.shards(),
+            (Self::EditDocuments { dropped, .. }, _) => {
+                let replaced = match payload {
+                    Payload::None => Vec::new(),
+                    Payload::Batch(batch) => batch.shards(),
+                    Payload::Stored(documents) => documents.shards(),
+                };
+                let shards: std::collections::BTreeSet<ShardId> =
+                    dropped.iter().map(|id| shard_of(id, shard_count)).chain(replaced).collect();
+                shards.into_iter().collect()
+            }
             (Self::DeleteDocuments { ids, .. }, _) => {
                 let shards: std::collections::BTreeSet<ShardId> =
                     ids.iter().map(|id| shard_of(id, shard_count)).collect();

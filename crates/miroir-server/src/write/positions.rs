@@ -150,7 +150,7 @@ impl Cluster {
         if to_ask.is_empty() || index.record.settings_version == 0 {
             return Ok(known);
         }
-        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let limit = self.config.node_timeout;
         let gathered = self
             .gather(index, &Reading::with_limit(limit), |ask| {

@@ -13,12 +13,13 @@ use miroir_core::settings::{
     to_node,
 };
 use miroir_core::shard::shard_of;
-use miroir_store::IndexRecord;
+use miroir_store::{IndexRecord, moved_index_key};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, index_not_found};
 use crate::index::IndexView;
 use crate::read::SHARD_UNAVAILABLE;
+use crate::store_error;
 use crate::write::deletions::Deletion;
 use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
@@ -35,6 +36,10 @@ impl Cluster {
         request: WriteRequest,
         now: &str,
     ) -> Result<Prepared, ApiError> {
+        let base = match index {
+            Some(index) => index.record.clone(),
+            None => self.new_record(uid, now).await?,
+        };
         match request {
             WriteRequest::CreateIndex { primary_key } => {
                 let details = json!({ "primaryKey": primary_key });
@@ -44,7 +49,7 @@ impl Cluster {
                         ApiError::new(409, "index_already_exists", ErrorType::InvalidRequest, message);
                     return Ok(Prepared::Ended { details, error: Some(error) });
                 }
-                let record = IndexRecord { primary_key: primary_key.clone(), ..self.new_record(uid, now) };
+                let record = IndexRecord { primary_key: primary_key.clone(), ..base };
                 let operation =
                     Operation::CreateIndex { primary_key, settings: self.default_node_settings(&record) };
                 Ok(send(operation, details, Payload::None, Some(record)))
@@ -56,6 +61,7 @@ impl Cluster {
                     return Ok(Prepared::Ended { details, error: None });
                 };
                 if let Some(current) = &index.record.primary_key
+                    && *current != primary_key
                     && self.may_have_documents(index, pending).await
                 {
                     let message = format!("Index `{uid}`: Index already has a primary key: `{current}`.");
@@ -74,19 +80,20 @@ impl Cluster {
                 Some(index) => {
                     let deleted = self.foretell(index, pending, Deletion::Everything).await;
                     let details = json!({ "deletedDocuments": deleted });
-                    Ok(send(Operation::DeleteIndex, details, Payload::None, None))
+                    let operation = Operation::DeleteIndex { node_uid: Some(index.record.node_uid.clone()) };
+                    Ok(send(operation, details, Payload::None, None))
                 }
             },
             WriteRequest::ChangeSettings { route, method, body, may_create } => {
                 let change = SettingsChange { route, method, body: body.as_deref() };
-                self.prepare_settings(uid, index, &change, may_create, now)
+                self.prepare_settings(uid, index, base, &change, may_create, now)
             }
             WriteRequest::AddDocuments { batch, may_create: false, .. } if index.is_none() => {
                 let details = json!({ "receivedDocuments": batch.received(), "indexedDocuments": 0 });
                 Ok(missing(uid, details))
             }
             WriteRequest::AddDocuments { batch, update, primary_key, .. } => {
-                self.prepare_documents(uid, index, pending, batch, update, primary_key, now).await
+                self.prepare_documents(index, base, pending, batch, update, primary_key, now).await
             }
             WriteRequest::DeleteDocuments { ids } => {
                 let details =
@@ -133,11 +140,11 @@ impl Cluster {
         &self,
         uid: &str,
         index: Option<&IndexView>,
+        record: IndexRecord,
         change: &SettingsChange<'_>,
         may_create: bool,
         now: &str,
     ) -> Result<Prepared, ApiError> {
-        let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
         let context = SettingsContext {
             overlay: &record.overlay,
             user_settings: &record.settings,
@@ -162,8 +169,8 @@ impl Cluster {
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, named where it is taken apart")]
     async fn prepare_documents(
         &self,
-        uid: &str,
         index: Option<&IndexView>,
+        record: IndexRecord,
         pending: &PendingWrites,
         mut batch: DocumentBatch,
         update: bool,
@@ -175,7 +182,6 @@ impl Cluster {
             let details = json!({ "receivedDocuments": received, "indexedDocuments": 0 });
             Ok(Prepared::Ended { details, error: Some(error) })
         };
-        let record = index.map_or_else(|| self.new_record(uid, now), |index| index.record.clone());
         let changes_nothing = received == 0 && index.is_some() && requested.is_none();
         if changes_nothing {
             let details = json!({ "receivedDocuments": 0, "indexedDocuments": 0 });
@@ -188,7 +194,7 @@ impl Cluster {
         };
         let mut record = IndexRecord { updated_at: now.to_owned(), ..record };
         if let Some(primary_key) = &primary_key {
-            let rules = content_rules(uid, &record.settings, update);
+            let rules = content_rules(&record.uid, &record.settings, update);
             if let Err(error) = batch.identify(primary_key, record.shards, &rules) {
                 return failed(error);
             }
@@ -221,7 +227,10 @@ impl Cluster {
     }
 
     /// A record for an index that is about to be made: placement over the nodes of every group.
-    pub(super) fn new_record(&self, uid: &str, now: &str) -> IndexRecord {
+    async fn new_record(&self, uid: &str, now: &str) -> Result<IndexRecord, ApiError> {
+        // An index that went by this name may still have it on nodes, or be on its way off them.
+        let moved = self.store.meta(&moved_index_key(uid)).await.map_err(store_error)?;
+        let node_uid = if moved.is_some() { unused_node_uid() } else { uid.to_owned() };
         let shards = self.config.default_shards;
         let mut placement = vec![Vec::new(); usize::from(shards)];
         let groups: std::collections::BTreeSet<u32> =
@@ -231,15 +240,16 @@ impl Cluster {
                 .filter(|node| node.replica_group == group)
                 .map(|node| node.id.as_str())
                 .collect();
-            let placed = place(uid, shards, &nodes, self.config.replication_factor);
+            let placed = place(&node_uid, shards, &nodes, self.config.replication_factor);
             for (shard, chosen) in placement.iter_mut().zip(placed) {
                 shard.extend(
                     chosen.into_iter().filter_map(|node| nodes.get(node)).map(|node| (*node).to_owned()),
                 );
             }
         }
-        IndexRecord {
+        Ok(IndexRecord {
             uid: uid.to_owned(),
+            node_uid,
             primary_key: None,
             shards,
             created_at: now.to_owned(),
@@ -252,7 +262,7 @@ impl Cluster {
             placement,
             placement_epoch: 0,
             disordered: Vec::new(),
-        }
+        })
     }
 
     fn default_node_settings(&self, record: &IndexRecord) -> Value {
@@ -261,7 +271,7 @@ impl Cluster {
 
     /// What the nodes on which documents are deleted must be told first, and the index's record after that. An
     /// index on one node is left alone: there is no other order to agree with.
-    fn break_ties(
+    pub(super) fn break_ties(
         &self,
         index: &IndexView,
         nodes: Vec<String>,
@@ -292,8 +302,13 @@ impl Cluster {
     }
 }
 
+/// A name that no index has on any node.
+fn unused_node_uid() -> String {
+    format!("_miroir_{}", uuid::Uuid::new_v4().simple())
+}
+
 /// What the settings ask of documents.
-fn content_rules(uid: &str, settings: &Value, update: bool) -> ContentRules {
+pub(super) fn content_rules(uid: &str, settings: &Value, update: bool) -> ContentRules {
     let names_geo = |list: &str| {
         let entries = settings.get(list).and_then(Value::as_array);
         entries.into_iter().flatten().any(|entry| match entry.get("attributePatterns") {

@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::write::dispatch::{Dispatch, Dispatched};
 use crate::write::judgement::Judgement;
+use crate::write::later::Later;
 use crate::write::operation::{Operation, Payload};
 use crate::write::outcome::{failed_outcome, settle_settings};
 use crate::write::positions::PendingWrites;
@@ -66,6 +67,10 @@ impl Cluster {
     pub(crate) async fn recover_writes(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut by_index: BTreeMap<String, Vec<Interrupted>> = BTreeMap::new();
         for (task, operation) in self.store.open_intents().await? {
+            if let Ok(later) = serde_json::from_value::<Later>(operation.clone()) {
+                self.recover_later(task, later).await;
+                continue;
+            }
             let operation = serde_json::from_value(operation).map_err(|error| {
                 let advice = "start the Miroir version that recorded it once more";
                 StoreError::Invalid(format!(
@@ -143,7 +148,7 @@ impl Cluster {
         let (mut targets, concerned) = self.targets_again(view.as_deref(), &write.operation, &payload);
         targets.retain(|(node, _)| !write.dispatched.acknowledged.contains(node));
         let dispatch = Dispatch {
-            uid: &index.uid,
+            uid: node_uid(index, view.as_deref(), &write.operation),
             shards: view.as_ref().map_or(1, |view| view.record.shards),
             operation: &write.operation,
             payload: &payload,
@@ -205,7 +210,8 @@ impl Cluster {
         let mut index_changes = Vec::new();
         if write.operation.creates_index() {
             // Its remains would be found in the next index of that name.
-            self.drop_index(&index.uid, view.map(IndexView::nodes).unwrap_or_default()).await?;
+            let node_uid = node_uid(index, view, &write.operation);
+            self.drop_index(node_uid, view.map(IndexView::nodes).unwrap_or_default()).await?;
             index_changes.push(IndexChange::Delete(index.uid.clone()));
         } else if matches!(write.operation, Operation::ChangeSettings { .. }) {
             self.restore_settings(index, &write.dispatched.node_tasks).await?;
@@ -231,12 +237,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes an index that is not to be off these nodes.
+    /// Takes an index that is not to be off these nodes, by its name there.
     pub(super) async fn drop_index(&self, uid: &str, nodes: Vec<String>) -> Result<(), String> {
         let deletion = Dispatch {
             uid,
             shards: 1,
-            operation: &Operation::DeleteIndex,
+            operation: &Operation::DeleteIndex { node_uid: None },
             payload: &Payload::None,
             targets: nodes.into_iter().map(|node| (node, Vec::new())).collect(),
             try_one_first: false,
@@ -259,5 +265,14 @@ impl Cluster {
         }
         let documents = StampedDocuments::parse(body.freeze());
         documents.map(Payload::Stored).ok_or_else(|| "the stored documents cannot be read".to_owned())
+    }
+}
+
+/// What nodes call the index of a write.
+fn node_uid<'a>(index: &'a Index, view: Option<&'a IndexView>, operation: &'a Operation) -> &'a str {
+    match (view, operation) {
+        (Some(view), _) => &view.record.node_uid,
+        (None, Operation::DeleteIndex { node_uid: Some(node_uid) }) => node_uid,
+        (None, _) => &index.uid,
     }
 }

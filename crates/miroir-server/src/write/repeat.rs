@@ -9,6 +9,9 @@ use crate::store_error;
 use crate::write::refusal::not_acknowledged;
 use crate::write::sequencer::{Accepted, TaskSummary};
 
+/// Kinds of tasks whose intent is open although their clients were told that they are accepted.
+const ACCEPTED_WHEN_RECORDED: [&str; 2] = ["indexSwap", "documentEdition"];
+
 impl Cluster {
     /// The answer to a request whose key was used before; `None` for the first.
     ///
@@ -22,7 +25,8 @@ impl Cluster {
         if earlier.digest != *digest {
             return Err(key_reused(key, earlier.uid));
         }
-        if earlier.is_open {
+        // What is carried out later was accepted when it was recorded.
+        if earlier.is_open && !ACCEPTED_WHEN_RECORDED.contains(&earlier.kind.as_str()) {
             return Err(not_acknowledged(earlier.uid, "not every node concerned has it yet"));
         }
         let summary = TaskSummary {

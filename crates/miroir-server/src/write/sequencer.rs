@@ -233,7 +233,7 @@ impl Cluster {
         let targets = self.targets(&view, &operation, &concerned);
         let dispatched = self
             .dispatch(&Dispatch {
-                uid,
+                uid: &view.record.node_uid,
                 shards: view.record.shards,
                 operation: &operation,
                 payload: &payload,
@@ -252,7 +252,8 @@ impl Cluster {
             let error = self.node_refusal(before.as_deref(), *status, body);
             let undone = self.take_back(index, pending, task_uid, before.as_deref(), &operation).await;
             if before.is_none()
-                && let Err(reasons) = self.drop_index(uid, dispatched.prepared.clone()).await
+                && let Err(reasons) =
+                    self.drop_index(&view.record.node_uid, dispatched.prepared.clone()).await
             {
                 tracing::warn!(index = %uid, reasons, "an empty index that was not to be stays on a node");
             }
@@ -302,7 +303,10 @@ impl Cluster {
     }
 }
 
-fn reply(answer: oneshot::Sender<Result<Accepted, ApiError>>, outcome: Result<Accepted, ApiError>) {
+pub(super) fn reply(
+    answer: oneshot::Sender<Result<Accepted, ApiError>>,
+    outcome: Result<Accepted, ApiError>,
+) {
     // A client that went away does not need its answer.
     let _ = answer.send(outcome);
 }
@@ -320,7 +324,11 @@ fn accepted(
     Accepted { summary, missed_shards }
 }
 
-fn index_change(before: Option<&IndexView>, record: Option<&IndexRecord>, uid: &str) -> IndexChange {
+pub(super) fn index_change(
+    before: Option<&IndexView>,
+    record: Option<&IndexRecord>,
+    uid: &str,
+) -> IndexChange {
     match (before, record) {
         (_, None) => IndexChange::Delete(uid.to_owned()),
         // Most writes only move the position on; the settings need not be written again.
@@ -340,15 +348,21 @@ fn index_change(before: Option<&IndexView>, record: Option<&IndexRecord>, uid: &
 }
 
 /// Remembers what a write does to positions until it is applied.
-fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operation, payload: &Payload) {
+pub(super) fn remember(pending: &mut PendingWrites, task_uid: u64, operation: &Operation, payload: &Payload) {
     match (operation, payload) {
         (Operation::AddDocuments { .. }, Payload::Batch(batch)) => {
             pending.placed(task_uid, batch.positions())
         }
+        (Operation::EditDocuments { dropped, .. }, payload) => {
+            if let Payload::Batch(batch) = payload {
+                pending.placed(task_uid, batch.positions());
+            }
+            pending.deleted(task_uid, dropped.iter().map(String::as_str));
+        }
         (Operation::DeleteDocuments { ids, .. }, _) => {
             pending.deleted(task_uid, ids.iter().map(String::as_str))
         }
-        (Operation::ClearDocuments | Operation::DeleteIndex, _) => pending.cleared(task_uid),
+        (Operation::ClearDocuments | Operation::DeleteIndex { .. }, _) => pending.cleared(task_uid),
         _ => {}
     }
 }

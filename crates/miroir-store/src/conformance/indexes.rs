@@ -4,12 +4,16 @@ use miroir_core::replica::ReplicaState;
 use miroir_core::shard::ShardId;
 use serde_json::json;
 
-use super::{NOW, TestBackend};
-use crate::{IndexChange, IndexRecord, ReplicaKey, ReplicaStatus, StoreError};
+use super::{NOW, TestBackend, new_task, outcome};
+use crate::{
+    IndexChange, IndexRecord, IndexSwap, Intent, NewTask, ReplicaKey, ReplicaStatus, StoreError, TaskQuery,
+    TaskStatus, moved_index_key,
+};
 
 pub(crate) fn index(uid: &str) -> IndexRecord {
     IndexRecord {
         uid: uid.to_owned(),
+        node_uid: format!("{uid} on nodes"),
         primary_key: Some("id".to_owned()),
         shards: 2,
         created_at: NOW.to_owned(),
@@ -127,4 +131,45 @@ pub(crate) async fn values_are_kept_by_name(backend: &dyn TestBackend) {
     let store = backend.open().await.unwrap();
     assert_eq!(store.meta("instance").await.unwrap().as_deref(), Some("two"));
     assert_eq!(store.meta("other").await.unwrap().as_deref(), Some(""));
+}
+
+pub(crate) async fn names_are_exchanged_with_all_that_goes_by_them(backend: &dyn TestBackend) {
+    let store = backend.open().await.unwrap();
+    for uid in ["a", "b", "c"] {
+        store.put_index(index(uid)).await.unwrap();
+        store.begin(new_task(uid), None).await.unwrap();
+    }
+    let stale = |uid, node| replica(uid, 0, node, ReplicaState::Stale, "was down");
+    store.set_replica_states(vec![stale("a", "n0"), stale("b", "n1"), stale("c", "n0")]).await.unwrap();
+    let intent = Intent::without_payload(json!({}), Vec::new());
+    let task = store.begin(NewTask { index_uid: None, ..new_task("") }, Some(intent)).await.unwrap();
+    store.begin(new_task("a"), None).await.unwrap();
+    let swap =
+        |left: &str, right: &str, rename| IndexSwap { indexes: (left.to_owned(), right.to_owned()), rename };
+
+    let unknown = vec![swap("a", "b", false), swap("nowhere", "d", true)];
+    let refused = store.swap_indexes(task, outcome(TaskStatus::Succeeded), unknown).await;
+    assert!(matches!(refused, Err(StoreError::UnknownIndex(_))), "{refused:?}");
+    assert_eq!(store.index("a").await.unwrap(), Some(index("a")), "nothing of it is done");
+
+    let swaps = vec![swap("a", "b", false), swap("c", "d", true)];
+    store.swap_indexes(task, outcome(TaskStatus::Succeeded), swaps).await.unwrap();
+    drop(store);
+    let store = backend.open().await.unwrap();
+    let named = |uid: &str, was: &str| IndexRecord { uid: uid.to_owned(), ..index(was) };
+    assert_eq!(store.indexes().await.unwrap(), [named("a", "b"), named("b", "a"), named("d", "c")]);
+    let states = store.replica_states().await.unwrap();
+    assert_eq!(states, [stale("a", "n1"), stale("b", "n0"), stale("d", "n0")]);
+    for was in ["a", "b", "c"] {
+        assert!(store.meta(&moved_index_key(&index(was).node_uid)).await.unwrap().is_some());
+    }
+    let tasks = store.tasks(TaskQuery { reverse: true, ..TaskQuery::default() }).await.unwrap().tasks;
+    let about: Vec<_> = tasks.iter().map(|task| task.index_uid.as_deref()).collect();
+    assert_eq!(about, [Some("b"), Some("b"), Some("d"), None, Some("a")]);
+    assert_eq!(store.open_intents().await.unwrap(), []);
+    assert_eq!(store.task(task).await.unwrap().unwrap().status, TaskStatus::Succeeded);
+
+    // Deleted under another name, it is known by the one that nodes have.
+    store.delete_index("d").await.unwrap();
+    assert!(store.was_deleted(&index("c").node_uid).await.unwrap());
 }

@@ -5,7 +5,7 @@ use miroir_core::replica::ReplicaState;
 use serde_json::json;
 
 use super::indexes::{index, replica};
-use super::{TestBackend, new_task, outcome};
+use super::{NOW, TestBackend, new_task, outcome};
 use crate::{
     Acknowledgement, IndexChange, IndexRecord, Intent, NodeTask, Store, StoreError, TaskOutcome, TaskStatus,
     TaskUid,
@@ -203,4 +203,31 @@ pub(crate) async fn a_finished_task_has_no_intent(backend: &dyn TestBackend) {
     let refused = store.begin(task, Some(intent(vec![]))).await;
     assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
     assert_eq!(store.unfinished().await.unwrap(), vec![]);
+}
+
+pub(crate) async fn an_intent_gives_way_to_what_was_found_out(backend: &dyn TestBackend) {
+    let store = backend.open().await.unwrap();
+    store.put_index(index("movies")).await.unwrap();
+    let task = store.begin(new_task("movies"), Some(intent(vec![b"to find out".to_vec()]))).await.unwrap();
+    let found = |uid: &str| Intent {
+        operation: json!("send"),
+        index_changes: vec![IndexChange::Advance {
+            uid: uid.to_owned(),
+            next_position: 99,
+            updated_at: NOW.to_owned(),
+        }],
+        ..intent(vec![b"found".to_vec()])
+    };
+    let refused = store.replace_intent(task, json!({}), found("nowhere")).await;
+    assert!(matches!(refused, Err(StoreError::UnknownIndex(_))), "{refused:?}");
+    assert_eq!(stored_payload(&*store, task).await.0, b"to find out", "nothing of it is done");
+
+    store.replace_intent(task, json!({ "found": 1 }), found("movies")).await.unwrap();
+    drop(store);
+    let store = backend.open().await.unwrap();
+    let open = store.open_intents().await.unwrap();
+    let [(record, operation)] = open.as_slice() else { panic!("{open:?}") };
+    assert_eq!((&record.details, operation), (&json!({ "found": 1 }), &json!("send")));
+    assert_eq!(stored_payload(&*store, task).await.0, b"found");
+    assert_eq!(store.index("movies").await.unwrap().unwrap().next_position, 99);
 }

@@ -18,6 +18,7 @@ pub(super) fn load(connection: &Connection, uid: Option<&str>) -> Result<Vec<Ind
 fn read_record(row: &Row<'_>) -> rusqlite::Result<IndexRecord> {
     Ok(IndexRecord {
         uid: row.get("uid")?,
+        node_uid: row.get("node_uid")?,
         primary_key: row.get("primary_key")?,
         shards: row.get("shards")?,
         created_at: row.get("created_at")?,
@@ -48,13 +49,14 @@ pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> Result
 
 fn put(connection: &Connection, record: &IndexRecord) -> Result<(), Failure> {
     let mut statement = connection.prepare_cached(
-        "REPLACE INTO indexes (uid, primary_key, shards, created_at, updated_at, next_position, \
+        "REPLACE INTO indexes (uid, node_uid, primary_key, shards, created_at, updated_at, next_position, \
          settings_version, settings_hash, placement_epoch, placement, overlay, settings, disordered) \
-         VALUES (:uid, :primary_key, :shards, :created_at, :updated_at, :next_position, \
+         VALUES (:uid, :node_uid, :primary_key, :shards, :created_at, :updated_at, :next_position, \
          :settings_version, :settings_hash, :placement_epoch, :placement, :overlay, :settings, :disordered)",
     )?;
     statement.execute(named_params! {
         ":uid": record.uid,
+        ":node_uid": record.node_uid,
         ":primary_key": record.primary_key,
         ":shards": record.shards,
         ":created_at": record.created_at,
@@ -82,6 +84,9 @@ fn advance(connection: &Connection, uid: &str, position: u64, updated_at: &str) 
 }
 
 fn delete(connection: &Connection, uid: &str) -> Result<(), Failure> {
+    // Its task will tell that one of its name was deleted; by the name it has on nodes it is not known any more.
+    let note = "INSERT OR IGNORE INTO deleted_indexes SELECT node_uid FROM indexes WHERE uid = ?1 AND node_uid <> uid";
+    connection.prepare_cached(note)?.execute([uid])?;
     connection.prepare_cached("DELETE FROM indexes WHERE uid = ?1")?.execute([uid])?;
     connection.prepare_cached("DELETE FROM replicas WHERE index_uid = ?1")?.execute([uid])?;
     Ok(())

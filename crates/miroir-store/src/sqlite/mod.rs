@@ -12,6 +12,7 @@ mod intents;
 mod marks;
 mod migrations;
 mod schema;
+mod swaps;
 mod task_deletion;
 mod task_query;
 mod tasks;
@@ -32,8 +33,8 @@ use serde_json::Value;
 use self::failure::Failure;
 use self::writer::Writer;
 use crate::{
-    Acknowledgement, BatchPage, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
-    ReplicaStatus, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, BatchPage, IndexChange, IndexRecord, IndexSwap, Intent, KeyedTask, NewTask, NodeTask,
+    PayloadChunk, ReplicaStatus, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
 };
 
 /// The store in one SQLite file. Dropping it finishes the writes under way and releases the file.
@@ -109,6 +110,24 @@ impl Store for SqliteStore {
         self.writer.write(move |connection| indexes::change(connection, &changes)).await
     }
 
+    async fn swap_indexes(
+        &self,
+        task: TaskUid,
+        outcome: TaskOutcome,
+        swaps: Vec<IndexSwap>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| {
+                for swap in &swaps {
+                    swaps::carry_out(connection, swap, task)?;
+                }
+                intents::clear(connection, task)?;
+                tasks::finish(connection, task, &outcome)?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn replica_states(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
         self.read(indexes::replica_states).await
     }
@@ -130,6 +149,17 @@ impl Store for SqliteStore {
                     indexes::change(connection, &intent.index_changes)?;
                 }
                 Ok(uid)
+            })
+            .await
+    }
+
+    async fn replace_intent(&self, task: TaskUid, details: Value, intent: Intent) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| {
+                tasks::set_details(connection, task, &details)?;
+                intents::clear(connection, task)?;
+                intents::record(connection, task, &intent.operation, intent.payload)?;
+                indexes::change(connection, &intent.index_changes)
             })
             .await
     }

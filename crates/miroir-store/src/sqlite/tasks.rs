@@ -1,6 +1,7 @@
 //! Statements on tasks, except listing them.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use serde_json::Value;
 
 use super::failure::{Failure, damaged};
 use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
@@ -73,6 +74,14 @@ pub(super) fn set_node_tasks(
 ) -> Result<(), Failure> {
     let mut statement = connection.prepare_cached("UPDATE tasks SET node_tasks = ?2 WHERE uid = ?1")?;
     if statement.execute(params![to_column(uid)?, to_json(&node_tasks)?])? == 0 {
+        return Err(StoreError::UnknownTask(uid).into());
+    }
+    Ok(())
+}
+
+pub(super) fn set_details(connection: &Connection, uid: TaskUid, details: &Value) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached("UPDATE tasks SET details = ?2 WHERE uid = ?1")?;
+    if statement.execute(params![to_column(uid)?, to_json(details)?])? == 0 {
         return Err(StoreError::UnknownTask(uid).into());
     }
     Ok(())

@@ -9,8 +9,8 @@ use miroir_core::access::Action;
 
 use super::super::unsupported::refusal;
 use super::super::{
-    admin, archives, batches, documents, indexes, keys, multi_search, replicas, search, settings, system,
-    tasks,
+    admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
+    swap, system, tasks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -89,12 +89,12 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/indexes"                           INDEXES_GET         [Itself indexes::list] "";
     POST   "/indexes"                           INDEXES_CREATE      [Task indexes::create] "";
     GET    "/indexes/{uid}"                     INDEXES_GET         [Itself indexes::get] "";
-    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Giving it another uid is not built yet.";
+    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Another uid is one transaction of Miroir's store; nodes keep theirs.";
     DELETE "/indexes/{uid}"                     INDEXES_DELETE      [Task indexes::delete] "";
     GET    "/indexes/{uid}/stats"               STATS_GET           [Merged system::index_stats] "";
     POST   "/indexes/{uid}/compact" ("1.23")    INDEXES_UPDATE      [not "Compacting an index"] NOT_YET;
     POST   "/indexes/{uid}/fields" ("1.33")     INDEXES_GET         [not "Listing fields"] NOT_YET;
-    POST   "/swap-indexes"                      INDEXES_SWAP        [not "Swapping indexes"] NOT_YET;
+    POST   "/swap-indexes"                      INDEXES_SWAP        [Task swap::post] "Names are exchanged in one transaction of Miroir's store; nodes keep theirs.";
 
     GET    "/indexes/{uid}/search"              SEARCH              [Merged search::by_query] "";
     POST   "/indexes/{uid}/search"              SEARCH              [Merged search::by_body] "";
@@ -109,7 +109,7 @@ pub static ROUTES: &[Route] = routes! {
     PUT    "/indexes/{uid}/documents"           DOCUMENTS_ADD       [Task documents::update] "";
     DELETE "/indexes/{uid}/documents"           DOCUMENTS_DELETE    [Task documents::clear] "";
     POST   "/indexes/{uid}/documents/fetch"     DOCUMENTS_GET       [Merged documents::fetch] "";
-    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [not "Editing documents by function"] NOT_YET;
+    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [Task documents::edit] "The function is applied once, aside, and what it did is written like documents.";
     POST   "/indexes/{uid}/documents/delete"    DOCUMENTS_DELETE    [Task documents::delete_by_filter] "";
     POST   "/indexes/{uid}/documents/delete-batch" DOCUMENTS_DELETE [Task documents::delete_batch] "";
     GET    "/indexes/{uid}/documents/{id}"      DOCUMENTS_GET       [Merged documents::get] "One shard is asked.";
@@ -125,7 +125,7 @@ pub static ROUTES: &[Route] = routes! {
 
     GET    "/tasks"                             TASKS_GET           [Itself tasks::list] "";
     DELETE "/tasks"                             TASKS_DELETE        [Itself tasks::delete] "";
-    POST   "/tasks/cancel"                      TASKS_CANCEL        [Itself tasks::cancel] "Wrong requests are refused as by Meilisearch; for others it is not built yet.";
+    POST   "/tasks/cancel"                      TASKS_CANCEL        [Task tasks::cancel] "Tasks that write documents, for as long as no node has done its part.";
     GET    "/tasks/{uid}"                       TASKS_GET           [Itself tasks::get] "";
     GET    "/tasks/{uid}/documents"             TASKS_GET           [Node tasks::documents] "An experiment of Meilisearch's that is off: always refused.";
     POST   "/tasks/compact" ("1.40")            TASKS_DELETE        [not "Compacting the queue of tasks"] QUEUE;
@@ -147,8 +147,8 @@ pub static ROUTES: &[Route] = routes! {
     POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
     POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
-    GET    "/experimental-features"             EXPERIMENTAL_GET    [not "Changing experimental features"] NOT_YET;
-    PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [not "Changing experimental features"] NOT_YET;
+    GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
+    PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
 
     GET    "/metrics"                           METRICS_GET         [not "Collecting metrics"] METRICS;
     POST   "/logs/stream"                       METRICS_GET         [not "Streaming logs"] LOGS;

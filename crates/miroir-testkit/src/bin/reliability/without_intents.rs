@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use miroir_store::{
-    Acknowledgement, BatchPage, IndexChange, IndexRecord, Intent, KeyedTask, NewTask, NodeTask, PayloadChunk,
-    ReplicaStatus, SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery, TaskRecord, TaskUid,
+    Acknowledgement, BatchPage, IndexChange, IndexRecord, IndexSwap, Intent, KeyedTask, NewTask, NodeTask,
+    PayloadChunk, ReplicaStatus, SqliteStore, Store, StoreError, TaskOutcome, TaskPage, TaskQuery,
+    TaskRecord, TaskUid,
 };
 use serde_json::Value;
 
@@ -90,6 +91,19 @@ impl Store for WithoutIntents {
 
     async fn change_indexes(&self, changes: Vec<IndexChange>) -> Result<(), StoreError> {
         self.store.change_indexes(changes).await
+    }
+
+    async fn swap_indexes(
+        &self,
+        task: TaskUid,
+        outcome: TaskOutcome,
+        swaps: Vec<IndexSwap>,
+    ) -> Result<(), StoreError> {
+        self.store.swap_indexes(task, outcome, swaps).await
+    }
+
+    async fn replace_intent(&self, task: TaskUid, details: Value, intent: Intent) -> Result<(), StoreError> {
+        self.store.replace_intent(task, details, intent).await
     }
 
     async fn replica_states(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
