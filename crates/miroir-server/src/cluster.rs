@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::archives::Survey;
 use crate::config::Config;
 use crate::features::Features;
 use crate::index::{Index, IndexView, is_split};
@@ -43,8 +44,8 @@ pub struct Cluster {
     pub(crate) archive_wanted: Notify,
     /// Woken when there is a dump to take in.
     pub(crate) import_wanted: Notify,
-    /// Held while it is decided what becomes of a dump that was sent.
-    pub(crate) import_decision: tokio::sync::Mutex<()>,
+    /// Held while it is decided what becomes of a dump that was sent; what is in the one that is to be taken in.
+    pub(crate) import_decision: tokio::sync::Mutex<Option<Survey>>,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
     /// Who is let in.

@@ -17,7 +17,7 @@ use crate::replicas::ensure::RepairError;
 use crate::store_error;
 
 pub(crate) use file::remove_unfinished;
-pub(crate) use import::{Import, ImportStatus};
+pub(crate) use import::{Import, ImportStatus, Survey};
 pub(crate) use request::ArchiveKind;
 
 /// Why an archive was not made.
@@ -58,7 +58,7 @@ impl From<RepairError> for NotMade {
                 503,
                 "miroir_archive_failed",
                 ErrorType::Internal,
-                format!("The index cannot be read now: {error}. Try again later."),
+                format!("It cannot be made now: {error}. Try again later."),
             )),
         }
     }

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Pause before something that could not be done now is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For how long it is tried again.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The archives worker.
 #[derive(Default)]

@@ -2,9 +2,14 @@
 //! both answer the same afterwards.
 #![allow(clippy::expect_used)]
 
-use std::io::{Read, Write};
+mod parts;
+mod refused;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use miroir_testkit::client::Client;
@@ -15,6 +20,9 @@ use miroir_testkit::process::{MeilisearchProcess, miroir_binary};
 use miroir_testkit::profile::Profile;
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use parts::Parts;
+use refused::{assert_refused, import};
 
 const SHAPE: Shape = Shape { nodes: 3, replication_factor: 2, replica_groups: 1, shards: 7 };
 const SEED: u64 = 23;
@@ -68,6 +76,42 @@ async fn dump(client: &Client, directory: &Path) -> PathBuf {
     directory.join(format!("{uid}.dump"))
 }
 
+/// Writes the same documents over and over, all of them with the number of the round, until the end of a dump. Gives the
+/// last round that was acknowledged before it was asked for, and the file.
+async fn dump_while_writing(client: &Client, directory: &Path) -> (u64, PathBuf) {
+    let (writer, acknowledged) = (client.clone(), Arc::new(AtomicU64::new(0)));
+    let noted = Arc::clone(&acknowledged);
+    let writing = tokio::spawn(async move {
+        for round in 1.. {
+            let documents: Vec<Value> = (0..60).map(|id| json!({ "id": id, "round": round })).collect();
+            writer.post("/indexes/moving/documents", &json!(documents)).await.ok();
+            noted.store(round, Ordering::SeqCst);
+        }
+    });
+    let started = Instant::now();
+    while acknowledged.load(Ordering::SeqCst) < 3 {
+        assert!(started.elapsed() < PATIENCE, "nothing is written");
+        tokio::task::yield_now().await;
+    }
+    let before = acknowledged.load(Ordering::SeqCst);
+    let file = dump(client, directory).await;
+    assert!(acknowledged.load(Ordering::SeqCst) > before, "writes go on meanwhile");
+    writing.abort();
+    (before, file)
+}
+
+/// An index is dumped as it was at one moment, with all that was written before.
+fn assert_one_moment(dump: &Path, before: u64) {
+    let parts = Parts::read(dump);
+    let rounds: BTreeSet<u64> = parts
+        .lines("indexes/moving/documents.jsonl")
+        .iter()
+        .map(|document| document["round"].as_u64().expect("each has one"))
+        .collect();
+    assert_eq!(rounds.len(), 1, "a write is there in part: {rounds:?}");
+    assert!(rounds.iter().all(|round| *round >= before), "{rounds:?}, and {before} was acknowledged");
+}
+
 /// Compares all that both servers have of what `fill` made.
 async fn assert_equal(oracle: &Oracle, corpus: &Corpus) {
     for index in ["catalogue", "empty", "keyless"] {
@@ -93,137 +137,6 @@ async fn assert_equal(oracle: &Oracle, corpus: &Corpus) {
         assert_eq!(client.post("/indexes/catalogue/search", &json!({})).await.status, 200);
         assert_eq!(client.post("/indexes/empty/search", &json!({})).await.status, 403);
     }
-}
-
-/// The files of a dump, to be changed.
-struct Parts(Vec<(String, Vec<u8>)>);
-
-impl Parts {
-    fn read(dump: &Path) -> Self {
-        let file = std::fs::File::open(dump).expect("the dump is there");
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
-        let mut parts = Vec::new();
-        for entry in archive.entries().expect("a dump is an archive") {
-            let mut entry = entry.expect("a dump is whole");
-            if entry.header().entry_type().is_file() {
-                let name = entry.path().expect("names are UTF-8").display().to_string();
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).expect("a dump is whole");
-                parts.push((name, content));
-            }
-        }
-        Self(parts)
-    }
-
-    /// The same with one file's content replaced.
-    fn with(&self, name: &str, content: &str) -> Self {
-        let mut parts: Vec<_> = self.0.iter().filter(|(other, _)| other != name).cloned().collect();
-        parts.push((name.to_owned(), content.as_bytes().to_vec()));
-        Self(parts)
-    }
-
-    fn without(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|(other, _)| other != name).cloned().collect())
-    }
-
-    fn tar(&self, link: Option<&str>) -> Vec<u8> {
-        let mut archive = tar::Builder::new(Vec::new());
-        for (name, content) in &self.0 {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            // As somebody would write it who does not use a library that refuses it.
-            header.as_gnu_mut().expect("it is one").name[..name.len()].copy_from_slice(name.as_bytes());
-            header.set_cksum();
-            archive.append(&header, content.as_slice()).expect("memory can be written");
-        }
-        if let Some(target) = link {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            archive.append_link(&mut header, "indexes/link", target).expect("memory can be written");
-        }
-        archive.into_inner().expect("memory can be written")
-    }
-
-    fn dump(&self) -> Vec<u8> {
-        gzip(&self.tar(None))
-    }
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("memory can be written");
-    encoder.finish().expect("memory can be written")
-}
-
-async fn import(admin: &Client, dump: Vec<u8>) -> (u16, String, String) {
-    let answer = admin.send(Method::POST, "/_miroir/dumps/import", &[], Some(dump)).await;
-    let text = |name: &str| answer.body[name].as_str().unwrap_or_default().to_owned();
-    (answer.status, text("code"), text("message"))
-}
-
-/// What cannot be taken in is refused with what to do, and nothing has changed.
-async fn assert_refused(cluster: &Cluster, dump: &Path) {
-    let (whole, parts) = (std::fs::read(dump).expect("the dump is there"), Parts::read(dump));
-    let mut damaged = whole.clone();
-    damaged[whole.len() / 2] ^= 0xff;
-    let old = |version: &str| {
-        let metadata =
-            json!({ "dumpVersion": version, "dbVersion": "0.27.0", "dumpDate": "2020-01-01T00:00:00Z" });
-        parts.with("metadata.json", &metadata.to_string()).dump()
-    };
-    let reserved = json!({
-        "uid": "_miroir_node", "primaryKey": null, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"
-    });
-    let waiting = json!({ "uid": 7, "status": "enqueued", "type": "documentClear", "indexUid": "catalogue" });
-    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("nothing", Vec::new(), "not gzipped"),
-        ("a text", b"hello".to_vec(), "not gzipped"),
-        ("a gzipped text", gzip(b"hello"), "it is damaged"),
-        ("an archive that is not gzipped", parts.tar(None), "not gzipped"),
-        ("half a dump", whole[..whole.len() / 2].to_vec(), "ends in the middle"),
-        ("all but the last byte", whole[..whole.len() - 1].to_vec(), "ends in the middle"),
-        ("a damaged dump", damaged, ""),
-        ("version 1", old("V1"), "--import-dump"),
-        ("version 5", old("V5"), "--import-dump"),
-        ("a version to come", old("V7"), "V7"),
-        ("no metadata", parts.without("metadata.json").dump(), "no `metadata.json`"),
-        ("no documents", parts.without("indexes/empty/documents.jsonl").dump(), "is missing"),
-        (
-            "an index of ours",
-            parts.with("indexes/empty/metadata.json", &reserved.to_string()).dump(),
-            "_miroir_node",
-        ),
-        (
-            "a field of ours",
-            parts.with("indexes/empty/documents.jsonl", "{\"_miroir_shard\":1}").dump(),
-            "_miroir_shard",
-        ),
-        ("a name that leads out", parts.with("indexes/../../escape", "x").dump(), "leads out"),
-        ("a name from the root", parts.with("/etc/escape", "x").dump(), "leads out"),
-        ("a link", gzip(&parts.tar(Some("/etc/passwd"))), "is a link"),
-        (
-            "a task that waits",
-            parts.with("tasks/queue.jsonl", &waiting.to_string()).dump(),
-            "task 7 was enqueued",
-        ),
-        ("settings that are none", parts.with("indexes/empty/settings.json", "[").dump(), "settings.json"),
-    ];
-    let (client, admin) = (cluster.client(), cluster.admin());
-    let before = (client.get("/keys").await.ok(), client.get("/tasks").await.ok());
-    for (what, dump, reason) in cases {
-        let (status, code, message) = import(&admin, dump).await;
-        assert_eq!((status, code.as_str()), (400, "miroir_invalid_dump"), "{what}: {message}");
-        assert!(message.contains(reason) && message.contains("Nothing was done"), "{what}: {message}");
-    }
-    assert_eq!(before, (client.get("/keys").await.ok(), client.get("/tasks").await.ok()));
-    assert_eq!(admin.get("/_miroir/dumps/import").await.status, 404);
-    let left = std::fs::read_dir(cluster.directory().join("dumps")).expect("a directory can be read");
-    let is_dump = |name: &str| name.ends_with(".dump");
-    let left = left.map(|entry| entry.expect("a directory can be read").file_name().display().to_string());
-    assert!(left.into_iter().all(|name| is_dump(&name)), "nothing stays on the disk of what was refused");
-    let (status, ..) = import(&client.with_key(None), whole).await;
-    assert_eq!(status, 401);
 }
 
 /// The import, once something holds of it.
@@ -287,11 +200,36 @@ async fn what_comes_in_is_what_a_meilisearch_has() {
     assert_eq!(ended["status"], "succeeded", "{ended}");
     let documents = oracle.compare_documents("many").await;
     assert!(documents.is_empty(), "{documents}");
-    assert_begun_anew(oracle.cluster()).await;
+    let made = assert_begun_anew(oracle.cluster()).await;
+    assert_same_content(&Parts::read(&file), &Parts::read(&made));
+}
+
+/// What Meilisearch writes into a dump of these indexes is what Miroir writes.
+fn assert_same_content(expected: &Parts, found: &Parts) {
+    for index in ["catalogue", "empty", "keyless", "many"] {
+        for file in ["documents.jsonl", "settings.json", "metadata.json"] {
+            let name = format!("indexes/{index}/{file}");
+            let (mut expected, found) = (expected.lines(&name), found.lines(&name));
+            if let (Some(Value::Object(settings)), "settings.json") = (expected.first_mut(), file) {
+                settings.retain(|name, _| name != "chat" && name != "vectorStore");
+            }
+            assert_eq!(expected.len(), found.len(), "{name}");
+            for (expected, found) in expected.iter().zip(&found) {
+                assert_eq!(expected, found, "{name}");
+            }
+        }
+    }
+    let keys = |parts: &Parts| -> Vec<Value> {
+        let mut keys = parts.lines("keys.jsonl");
+        keys.retain(|key| key["name"] == "of the catalogue");
+        keys
+    };
+    assert_eq!(keys(expected), keys(found));
+    assert_eq!(keys(found).len(), 1);
 }
 
 /// A dump that a killed process left is made again, and nothing of the first try has the name of a dump.
-async fn assert_begun_anew(cluster: &mut Cluster) {
+async fn assert_begun_anew(cluster: &mut Cluster) -> PathBuf {
     let client = cluster.client().clone();
     let answer = client.call(Method::POST, "/dumps", None).await;
     let started = Instant::now();
@@ -308,8 +246,7 @@ async fn assert_begun_anew(cluster: &mut Cluster) {
         .map(|entry| entry.expect("a directory can be read").file_name().display().to_string())
         .collect();
     assert!(names.iter().all(|name| name.ends_with(".dump")), "{names:?}");
-    let made = dumps.join(format!("{}.dump", task["details"]["dumpUid"].as_str().unwrap_or_default()));
-    assert!(Parts::read(&made).0.iter().any(|(name, _)| name == "indexes/many/documents.jsonl"));
+    dumps.join(format!("{}.dump", task["details"]["dumpUid"].as_str().unwrap_or_default()))
 }
 
 /// What tasks and batches of both kinds look like, next to a Meilisearch that has done nothing else either.
@@ -361,7 +298,8 @@ async fn what_leaves_miroir_is_whole() {
     let vectors = json!({ "manual": null, "remote": [0.5, 0.25] });
     let late = json!([{ "id": "late", "title": "written just before the dump", "_vectors": vectors }]);
     let late = client.post("/indexes/catalogue/documents", &late).await;
-    let file = dump(&client, &cluster.directory().join("dumps")).await;
+    let (before, file) = dump_while_writing(&client, &cluster.directory().join("dumps")).await;
+    assert_one_moment(&file, before);
     let late = client.get(&format!("/tasks/{}", late.task_uid().expect("it became a task"))).await.ok();
     assert!(late["finishedAt"].is_string(), "{late}");
 
@@ -371,6 +309,8 @@ async fn what_leaves_miroir_is_whole() {
     assert_equal(&oracle, &corpus).await;
     let keys = oracle.compare_get("/keys", &[]).await;
     assert!(keys.is_empty(), "{keys}");
+
+    oracle.apply(Method::DELETE, "/indexes/moving", None).await;
 
     assert_snapshot_puts_back(&mut oracle).await;
     let keys = oracle.compare_get("/keys", &[]).await;
