@@ -15,6 +15,7 @@ mod replicas;
 mod search;
 mod serving;
 mod settings;
+mod similar;
 mod system;
 mod task_filter;
 mod tasks;
@@ -37,7 +38,9 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/indexes/{uid}", get(indexes::get).patch(indexes::update).delete(indexes::delete))
         .route("/indexes/{uid}/stats", get(system::index_stats))
         .route("/indexes/{uid}/search", get(search::by_query).post(search::by_body))
+        .route("/indexes/{uid}/explain", get(search::explain_query).post(search::explain_body))
         .route("/indexes/{uid}/facet-search", post(search::facets))
+        .route("/indexes/{uid}/similar", get(similar::by_query).post(similar::by_body))
         .route("/multi-search", post(multi_search::post))
         .route("/indexes/{uid}/settings", any(settings::whole))
         .route("/indexes/{uid}/settings/{name}", any(settings::one))

@@ -8,7 +8,7 @@ use miroir_core::error::{ApiError, ErrorType};
 use super::answer::Failure;
 
 /// Routes of Meilisearch that are not served, by what they do.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 16] = [
     ("/chats", "Chat completion"),
     ("/chats/{*rest}", "Chat completion"),
     ("/dumps", "Making a dump"),
@@ -17,7 +17,6 @@ const ROUTES: [(&str, &str); 17] = [
     ("/indexes/{uid}/compact", "Compacting an index"),
     ("/indexes/{uid}/documents/edit", "Editing documents by function"),
     ("/indexes/{uid}/fields", "Listing fields"),
-    ("/indexes/{uid}/similar", "Searching similar documents"),
     ("/logs/stderr", "Changing the log of a node"),
     ("/logs/stream", "Streaming the log of a node"),
     ("/metrics", "Metrics"),

@@ -35,7 +35,9 @@ fn verbs(route: &str) -> Option<Verbs> {
         "/indexes" => [get_index, Some(Action::INDEXES_CREATE), NONE, NONE, NONE],
         "/indexes/{uid}" => [get_index, NONE, NONE, update_index, Some(Action::INDEXES_DELETE)],
         "/indexes/{uid}/stats" | "/stats" => reads(Action::STATS_GET),
-        "/indexes/{uid}/search" | "/indexes/{uid}/similar" => [SEARCH, SEARCH, NONE, NONE, NONE],
+        "/indexes/{uid}/search" | "/indexes/{uid}/similar" | "/indexes/{uid}/explain" => {
+            [SEARCH, SEARCH, NONE, NONE, NONE]
+        }
         "/indexes/{uid}/facet-search" | "/multi-search" => posts(Action::SEARCH),
         "/indexes/{uid}/settings" | "/indexes/{uid}/settings/{name}" => {
             [Some(Action::SETTINGS_GET), NONE, CHANGE_SETTINGS, CHANGE_SETTINGS, CHANGE_SETTINGS]
