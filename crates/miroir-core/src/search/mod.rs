@@ -56,6 +56,8 @@ mod scan;
 mod score;
 mod settings;
 mod similar;
+#[cfg(test)]
+mod similar_tests;
 mod spelling;
 mod weighted;
 
