@@ -87,7 +87,7 @@ pub async fn ready(State(cluster): State<Arc<Cluster>>) -> Response {
         cluster.fleet.iter().filter(|node| !node.health().is_up()).map(|node| node.id().as_str()).collect();
     let up: Vec<bool> = cluster.fleet.iter().map(|node| node.health().is_up()).collect();
     let uncovered: Vec<String> = (cluster.indexes().iter())
-        .filter(|view| !view.cover(&cluster.fleet, None, up.clone()).missing.is_empty())
+        .filter(|view| !view.cover(&cluster.fleet, None, up.clone(), None).missing.is_empty())
         .map(|view| view.record.uid.clone())
         .collect();
     // One node less is no reason to send clients away as long as everything can be answered.

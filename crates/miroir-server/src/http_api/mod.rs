@@ -19,6 +19,7 @@ mod routes;
 mod search;
 mod serving;
 mod settings;
+mod similar;
 mod swap;
 mod system;
 mod task_filter;

@@ -10,7 +10,7 @@ use miroir_core::access::Action;
 use super::super::unsupported::refusal;
 use super::super::{
     admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
-    swap, system, tasks,
+    similar, swap, system, tasks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -99,9 +99,10 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/indexes/{uid}/search"              SEARCH              [Merged search::by_query] "";
     POST   "/indexes/{uid}/search"              SEARCH              [Merged search::by_body] "";
     POST   "/indexes/{uid}/facet-search"        SEARCH              [Merged search::facets] "";
-    GET    "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
-    POST   "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
-    POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [not "Explaining a search"] NOT_YET;
+    GET    "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_query] "The vector of the document is taken where it is; the others are asked by it.";
+    POST   "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_body] "The same.";
+    GET    "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_query] "Which shards and nodes a search asks, and why; with `execute=true` it is carried out as well.";
+    POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_body] "The same.";
     POST   "/multi-search"                      SEARCH              [Merged multi_search::post] "";
 
     GET    "/indexes/{uid}/documents"           DOCUMENTS_GET       [Merged documents::browse] "";
