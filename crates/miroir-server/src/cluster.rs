@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::index::{Index, IndexView, is_split};
 use crate::keys::Keys;
 use crate::read::Reads;
+use crate::webhooks::Webhooks;
 use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
@@ -42,6 +43,8 @@ pub struct Cluster {
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
     pub(crate) keys: Keys,
+    /// Who is told of tasks that have ended.
+    pub(crate) webhooks: Webhooks,
     /// What reads know of each other.
     pub(crate) reads: Reads,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
@@ -69,6 +72,7 @@ impl Cluster {
             task_finished: Notify::new(),
             repair_wanted: Notify::new(),
             keys,
+            webhooks: Webhooks::default(),
             reads: Reads::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),
@@ -98,6 +102,12 @@ impl Cluster {
             Ok(mut workers) => workers.push(report),
             Err(poisoned) => poisoned.into_inner().push(report),
         }
+    }
+
+    /// Wakes those who wait for tasks to end.
+    pub(crate) fn tasks_have_ended(&self) {
+        self.task_finished.notify_waiters();
+        self.webhooks.news.notify_one();
     }
 
     /// What the workers are doing.

@@ -70,6 +70,8 @@ impl Server {
         let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
         cluster.load().await?;
         cluster.keys.load(cluster.store.as_ref()).await?;
+        let webhook = cluster.config.task_webhook.as_ref();
+        cluster.webhooks.load(cluster.store.as_ref(), webhook).await?;
         let check: Arc<dyn NodeCheck> = Arc::clone(&cluster) as Arc<dyn NodeCheck>;
         cluster.fleet.probe_once(check.as_ref()).await;
         cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);

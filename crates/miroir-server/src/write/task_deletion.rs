@@ -45,6 +45,7 @@ impl Cluster {
             marks,
         };
         let task_uid = self.store.delete_tasks(deletion, query).await.map_err(store_error)?;
+        self.tasks_have_ended();
         let kind = Cow::Borrowed(KIND);
         Ok(TaskSummary { task_uid, index_uid: None, status: "enqueued", kind, enqueued_at })
     }

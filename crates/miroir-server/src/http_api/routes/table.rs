@@ -10,6 +10,7 @@ use miroir_core::access::Action;
 use super::super::unsupported::refusal;
 use super::super::{
     admin, batches, documents, indexes, keys, multi_search, replicas, search, settings, system, tasks,
+    webhooks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -137,11 +138,11 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/keys/{key}"                        KEYS_UPDATE         [Itself keys::update] "";
     DELETE "/keys/{key}"                        KEYS_DELETE         [Itself keys::delete] "";
 
-    GET    "/webhooks"                          WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    POST   "/webhooks"                          WEBHOOKS_CREATE     [not "Webhooks"] NOT_YET;
-    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [not "Webhooks"] NOT_YET;
-    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
+    GET    "/webhooks"                          WEBHOOKS_GET        [Itself webhooks::list] "Miroir tells webhooks itself, once for a task of its own.";
+    POST   "/webhooks"                          WEBHOOKS_CREATE     [Itself webhooks::create] "";
+    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [Itself webhooks::get] "";
+    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [Itself webhooks::update] "";
+    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [Itself webhooks::delete] "";
 
     POST   "/dumps"                             DUMPS_CREATE        [not "Making a dump"] NOT_YET;
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
