@@ -3,10 +3,12 @@
 //! A request's path reads top to bottom: `http` understands it, `read` or `write` carries it out, `workers`
 //! finish in the background what a write began.
 
+mod archives;
 mod backoff;
 mod clock;
 mod cluster;
 mod config;
+mod features;
 mod http_api;
 mod index;
 mod index_uid;

@@ -2,11 +2,13 @@
 
 mod admin;
 mod answer;
+mod archives;
 mod auth;
 mod batches;
 mod body;
 mod documents;
 mod entrance;
+mod features;
 mod indexes;
 mod keys;
 mod marks;

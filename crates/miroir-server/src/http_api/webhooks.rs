@@ -60,7 +60,9 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Failure> {
     let change = read_change(&cluster, Method::POST, "/webhooks", &headers, body).await?;
-    let (uuid, webhook) = cluster.webhooks.create(cluster.store.as_ref(), change).await?;
+    let changing = Arc::clone(&cluster);
+    let creation = async move { changing.webhooks.create(changing.store.as_ref(), change).await };
+    let (uuid, webhook) = cluster.undisturbed(creation).await?;
     Ok(answer::json(StatusCode::CREATED, &view(&cluster, uuid, &webhook)))
 }
 
@@ -74,7 +76,9 @@ pub async fn update(
     let path = format!("/webhooks/{}", encode(&uuid));
     let change = read_change(&cluster, Method::PATCH, &path, &headers, body).await?;
     let uuid = read_uuid(&cluster, &uuid).await?;
-    let webhook = cluster.webhooks.update(cluster.store.as_ref(), uuid, change).await?;
+    let changing = Arc::clone(&cluster);
+    let update = async move { changing.webhooks.update(changing.store.as_ref(), uuid, change).await };
+    let webhook = cluster.undisturbed(update).await?;
     Ok(answer::json(StatusCode::OK, &view(&cluster, uuid, &webhook)))
 }
 
@@ -84,7 +88,9 @@ pub async fn delete(
     Path(uuid): Path<String>,
 ) -> Result<Response, Failure> {
     let uuid = read_uuid(&cluster, &uuid).await?;
-    cluster.webhooks.delete(cluster.store.as_ref(), uuid).await?;
+    let changing = Arc::clone(&cluster);
+    let deletion = async move { changing.webhooks.delete(changing.store.as_ref(), uuid).await };
+    cluster.undisturbed(deletion).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

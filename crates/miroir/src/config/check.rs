@@ -54,6 +54,7 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
         min_write_acks,
         nodes,
         store_path: store_path(raw.task_store, places)?,
+        dump_dir: directory(raw.dump_dir, "dumps/", "dump_dir", places)?,
         node_timeout: milliseconds(raw.scatter.node_timeout_ms, 5_000, "scatter.node_timeout_ms", places)?,
         anti_entropy_interval: milliseconds(
             raw.anti_entropy_interval_ms,
@@ -182,6 +183,21 @@ fn task_webhook(
             "task_webhook_url is not an http or https URL; write it as http://host:port/path",
         )),
     }
+}
+
+fn directory(
+    path: Option<String>,
+    default: &str,
+    key: &str,
+    places: &Places<'_>,
+) -> Result<PathBuf, Failure> {
+    let path = path.unwrap_or_else(|| default.to_owned());
+    if path.is_empty() {
+        let message =
+            format!("{key} is empty; write the path of a directory with room enough, such as {default}");
+        return Err(wrong(places.of(key), message));
+    }
+    Ok(PathBuf::from(path))
 }
 
 fn policy(policy: Option<&str>, places: &Places<'_>) -> Result<UnavailableShardPolicy, Failure> {

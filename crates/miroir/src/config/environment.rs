@@ -57,6 +57,7 @@ fn set(raw: &mut RawConfig, name: &str, value: String) -> Result<bool, Failure> 
         ["TASK_WEBHOOK_URL"] => raw.task_webhook_url = Some(value),
         ["TASK_WEBHOOK_AUTHORIZATION_HEADER"] => raw.task_webhook_authorization_header = secret(value),
         ["ANTI_ENTROPY_INTERVAL_MS"] => raw.anti_entropy_interval_ms = number(&value)?,
+        ["DUMP_DIR"] => raw.dump_dir = Some(value),
         ["TASK_STORE", "BACKEND"] => raw.task_store.backend = Some(value),
         ["TASK_STORE", "PATH"] => raw.task_store.path = Some(value),
         ["TASK_STORE", "URL"] => raw.task_store.url = secret(value),

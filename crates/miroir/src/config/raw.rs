@@ -24,6 +24,7 @@ pub(super) struct RawConfig {
     pub anti_entropy_interval_ms: Option<i64>,
     pub task_webhook_url: Option<String>,
     pub task_webhook_authorization_header: Option<RawSecret>,
+    pub dump_dir: Option<String>,
     #[serde(default)]
     pub task_store: RawStore,
     #[serde(default)]

@@ -9,8 +9,8 @@ use miroir_core::access::Action;
 
 use super::super::unsupported::refusal;
 use super::super::{
-    admin, batches, documents, indexes, keys, multi_search, replicas, search, settings, system, tasks,
-    webhooks,
+    admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
+    system, tasks, webhooks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -125,7 +125,7 @@ pub static ROUTES: &[Route] = routes! {
 
     GET    "/tasks"                             TASKS_GET           [Itself tasks::list] "";
     DELETE "/tasks"                             TASKS_DELETE        [Itself tasks::delete] "";
-    POST   "/tasks/cancel"                      TASKS_CANCEL        [Itself tasks::cancel] "Wrong requests are refused as by Meilisearch; for others it is not built yet.";
+    POST   "/tasks/cancel"                      TASKS_CANCEL        [Task tasks::cancel] "Tasks that write documents, for as long as no node has done its part.";
     GET    "/tasks/{uid}"                       TASKS_GET           [Itself tasks::get] "";
     GET    "/tasks/{uid}/documents"             TASKS_GET           [Node tasks::documents] "An experiment of Meilisearch's that is off: always refused.";
     POST   "/tasks/compact" ("1.40")            TASKS_DELETE        [not "Compacting the queue of tasks"] QUEUE;
@@ -144,11 +144,11 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [Itself webhooks::update] "";
     DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [Itself webhooks::delete] "";
 
-    POST   "/dumps"                             DUMPS_CREATE        [not "Making a dump"] NOT_YET;
+    POST   "/dumps"                             DUMPS_CREATE        [Itself archives::dump] "A dump of one Meilisearch: what Miroir adds is not in it.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
     POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
-    GET    "/experimental-features"             EXPERIMENTAL_GET    [not "Changing experimental features"] NOT_YET;
-    PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [not "Changing experimental features"] NOT_YET;
+    GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
+    PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
 
     GET    "/metrics"                           METRICS_GET         [not "Collecting metrics"] METRICS;
     POST   "/logs/stream"                       METRICS_GET         [not "Streaming logs"] LOGS;
@@ -179,5 +179,7 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/_miroir/replicas" (miroir)         operator            [Itself replicas::list] "The replicas that are not active.";
     POST   "/_miroir/replicas/promote" (miroir) operator            [Node replicas::promote] "Gives up a last copy that is gone for good.";
     POST   "/_miroir/verify" (miroir)           operator            [Node replicas::verify] "Compares the replicas of an index.";
+    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the import of a dump has come.";
+    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in the dump of a Meilisearch.";
     GET    "/_miroir/workers" (miroir)          operator            [Itself replicas::workers] "The background jobs.";
 };
