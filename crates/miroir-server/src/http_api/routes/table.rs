@@ -101,6 +101,7 @@ pub static ROUTES: &[Route] = routes! {
     POST   "/indexes/{uid}/facet-search"        SEARCH              [Merged search::facets] "";
     GET    "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
     POST   "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
+    GET    "/indexes/{uid}/explain" (miroir)    SEARCH              [not "Explaining a search"] NOT_YET;
     POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [not "Explaining a search"] NOT_YET;
     POST   "/multi-search"                      SEARCH              [Merged multi_search::post] "";
 
@@ -173,6 +174,7 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "/dynamic-search-rules/{uid}" ("1.41") SETTINGS_UPDATE   [not "Search rules"] RULES;
     POST   "/render-template" ("1.48")          SETTINGS_GET        [not "Rendering templates"] RENDER;
 
+    GET    "/_miroir/openapi.json" (miroir)     nothing             [Itself admin::openapi] "Describes the routes of this list, for programs.";
     GET    "/_miroir/ready" (miroir)            nothing             [Itself admin::ready] "Whether every shard of every index can be read.";
     GET    "/_miroir/topology" (miroir)         operator            [Itself admin::topology] "The nodes, and how they are.";
     GET    "/_miroir/shards" (miroir)           operator            [Merged admin::shards] "Where the shards are, and how many documents each node holds.";
