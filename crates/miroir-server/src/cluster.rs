@@ -20,6 +20,7 @@ use crate::features::Features;
 use crate::index::{Index, IndexView, is_split};
 use crate::keys::Keys;
 use crate::read::Reads;
+use crate::webhooks::Webhooks;
 use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
@@ -50,6 +51,8 @@ pub struct Cluster {
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
     pub(crate) keys: Keys,
+    /// Who is told of tasks that have ended.
+    pub(crate) webhooks: Webhooks,
     /// Which experimental features are on.
     pub(crate) features: Features,
     /// What reads know of each other.
@@ -84,6 +87,7 @@ impl Cluster {
             import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
+            webhooks: Webhooks::default(),
             features: Features::default(),
             reads: Reads::default(),
             names: tokio::sync::RwLock::default(),
@@ -124,6 +128,12 @@ impl Cluster {
             Ok(mut workers) => workers.push(report),
             Err(poisoned) => poisoned.into_inner().push(report),
         }
+    }
+
+    /// Wakes those who wait for tasks to end.
+    pub(crate) fn tasks_have_ended(&self) {
+        self.task_finished.notify_waiters();
+        self.webhooks.news.notify_one();
     }
 
     /// What the workers are doing.

@@ -71,6 +71,8 @@ impl Server {
         let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
         cluster.load().await?;
         cluster.keys.load(cluster.store.as_ref()).await?;
+        let webhook = cluster.config.task_webhook.as_ref();
+        cluster.webhooks.load(cluster.store.as_ref(), webhook).await?;
         cluster.features.load(cluster.store.as_ref()).await?;
         let check: Arc<dyn NodeCheck> = Arc::clone(&cluster) as Arc<dyn NodeCheck>;
         cluster.fleet.probe_once(check.as_ref()).await;

@@ -162,6 +162,13 @@ pub trait Store: Send + Sync + 'static {
     /// The tasks that have not ended, by uid.
     async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError>;
 
+    /// The number of the newest end of a task. Ends are numbered from 1 in the order in which they are recorded, and a
+    /// number never comes back.
+    async fn last_end(&self) -> Result<u64, StoreError>;
+
+    /// The next tasks, `limit` at most, that ended after the end with a number, with the numbers of their own ends.
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError>;
+
     /// Deletes the finished ones of the tasks that match, and records the task that did so, all or nothing. How many
     /// matched and how many were deleted is added to its details. What must outlive tasks does: their keys, and which
     /// indexes they deleted.

@@ -35,7 +35,8 @@ pub(super) fn visible_details(task: &TaskRecord) -> Value {
     details
 }
 
-fn view(task: &TaskRecord) -> Value {
+/// A task as clients see it.
+pub(crate) fn view(task: &TaskRecord) -> Value {
     let mut view = json!({
         "uid": task.uid,
         "batchUid": task.batch_uid(),

@@ -109,7 +109,7 @@ impl ArchivesWorker {
         self.put_off = None;
         cluster.store.finish(task.uid, outcome).await.map_err(|error| error.to_string())?;
         report.finished();
-        cluster.task_finished.notify_waiters();
+        cluster.tasks_have_ended();
         Ok(())
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
         }
     }
     if ended {
-        cluster.task_finished.notify_waiters();
+        cluster.tasks_have_ended();
     }
     ended
 }
@@ -332,6 +332,7 @@ mod tests {
             max_body_bytes: 0,
             shutdown_grace: Duration::from_secs(1),
             anti_entropy_interval: Duration::from_secs(600),
+            task_webhook: None,
         };
         let fleet = Fleet::new([("a", 0, "http://127.0.0.1:9")], None).unwrap();
         let (acknowledged, _) = tokio::sync::mpsc::channel(1);

@@ -177,7 +177,7 @@ impl Cluster {
         };
         // When the process is to stop, the next life ends it.
         let _ = self.until_stopped(finish).await;
-        self.task_finished.notify_waiters();
+        self.tasks_have_ended();
     }
 
     async fn try_to_finish(&self, cancelation: &Cancelation) -> Result<bool, StoreError> {
@@ -224,7 +224,7 @@ impl Cluster {
         }
         index.end_canceling();
         index.resume();
-        self.task_finished.notify_waiters();
+        self.tasks_have_ended();
         for (task, operation) in open {
             if task.index_uid.as_deref() != Some(&index.uid) {
                 continue;

@@ -256,7 +256,7 @@ impl Cluster {
             settle_settings(view);
         }
         pending.finished(&[write.task_uid]);
-        self.task_finished.notify_waiters();
+        self.tasks_have_ended();
         Ok(())
     }
 

@@ -290,6 +290,14 @@ impl Store for SqliteStore {
         self.read(tasks::unfinished).await
     }
 
+    async fn last_end(&self) -> Result<u64, StoreError> {
+        self.read(tasks::last_end).await
+    }
+
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError> {
+        self.read(move |connection| tasks::ended(connection, after, limit)).await
+    }
+
     async fn delete_tasks(&self, deletion: NewTask, query: TaskQuery) -> Result<TaskUid, StoreError> {
         self.writer.write(move |connection| task_deletion::carry_out(connection, deletion, &query)).await
     }

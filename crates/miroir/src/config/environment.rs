@@ -54,6 +54,8 @@ fn set(raw: &mut RawConfig, name: &str, value: String) -> Result<bool, Failure> 
         ["MIN_WRITE_ACKS"] => raw.min_write_acks = number(&value)?,
         ["MAX_BODY_BYTES"] => raw.max_body_bytes = number(&value)?,
         ["SHUTDOWN_GRACE_MS"] => raw.shutdown_grace_ms = number(&value)?,
+        ["TASK_WEBHOOK_URL"] => raw.task_webhook_url = Some(value),
+        ["TASK_WEBHOOK_AUTHORIZATION_HEADER"] => raw.task_webhook_authorization_header = secret(value),
         ["ANTI_ENTROPY_INTERVAL_MS"] => raw.anti_entropy_interval_ms = number(&value)?,
         ["DUMP_DIR"] => raw.dump_dir = Some(value),
         ["SNAPSHOT_DIR"] => raw.snapshot_dir = Some(value),

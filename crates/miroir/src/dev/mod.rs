@@ -143,6 +143,7 @@ async fn serve(
         max_body_bytes: 100 * 1024 * 1024,
         shutdown_grace: Duration::from_secs(10),
         anti_entropy_interval: Duration::from_secs(600),
+        task_webhook: None,
     };
     let mut serving = tokio::spawn(miroir_server::run(config, stop.clone()));
     let url = format!("http://127.0.0.1:{}", arguments.port);

@@ -10,7 +10,7 @@ use miroir_core::access::Action;
 use super::super::unsupported::refusal;
 use super::super::{
     admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
-    similar, swap, system, tasks,
+    similar, swap, system, tasks, webhooks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -139,11 +139,11 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/keys/{key}"                        KEYS_UPDATE         [Itself keys::update] "";
     DELETE "/keys/{key}"                        KEYS_DELETE         [Itself keys::delete] "";
 
-    GET    "/webhooks"                          WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    POST   "/webhooks"                          WEBHOOKS_CREATE     [not "Webhooks"] NOT_YET;
-    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [not "Webhooks"] NOT_YET;
-    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
+    GET    "/webhooks"                          WEBHOOKS_GET        [Itself webhooks::list] "Miroir tells webhooks itself, once for a task of its own.";
+    POST   "/webhooks"                          WEBHOOKS_CREATE     [Itself webhooks::create] "";
+    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [Itself webhooks::get] "";
+    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [Itself webhooks::update] "";
+    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [Itself webhooks::delete] "";
 
     POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
@@ -174,6 +174,7 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "/dynamic-search-rules/{uid}" ("1.41") SETTINGS_UPDATE   [not "Search rules"] RULES;
     POST   "/render-template" ("1.48")          SETTINGS_GET        [not "Rendering templates"] RENDER;
 
+    GET    "/_miroir/openapi.json" (miroir)     nothing             [Itself admin::openapi] "Describes the routes of this list, for programs.";
     GET    "/_miroir/ready" (miroir)            nothing             [Itself admin::ready] "Whether every shard of every index can be read.";
     GET    "/_miroir/topology" (miroir)         operator            [Itself admin::topology] "The nodes, and how they are.";
     GET    "/_miroir/shards" (miroir)           operator            [Merged admin::shards] "Where the shards are, and how many documents each node holds.";

@@ -133,6 +133,7 @@ fn config(nodes: &[MeilisearchProcess], directory: &TempDir) -> Config {
         max_body_bytes: 100 * 1024 * 1024,
         shutdown_grace: Duration::from_secs(10),
         anti_entropy_interval: Duration::from_secs(600),
+        task_webhook: None,
     }
 }
 

@@ -166,6 +166,14 @@ impl Store for WithoutIntents {
         self.store.delete_tasks(deletion, query).await
     }
 
+    async fn last_end(&self) -> Result<u64, StoreError> {
+        self.store.last_end().await
+    }
+
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError> {
+        self.store.ended_tasks(after, limit).await
+    }
+
     async fn was_deleted(&self, index_uid: &str) -> Result<bool, StoreError> {
         self.store.was_deleted(index_uid).await
     }
