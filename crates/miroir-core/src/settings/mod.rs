@@ -26,7 +26,7 @@ pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::{default_ranking_rules, is_ours, ranking_rules_to_break_ties};
 pub use self::needs::{NodeNeeds, breaks_ties};
-pub use self::routes::{camel_case, kebab_case};
+pub use self::routes::{camel_case, is_changed_in_part, is_known, kebab_case};
 use crate::error::ApiError;
 
 const DISPLAYED: &str = "displayedAttributes";

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod around;
 mod auth;
 mod batches;
 mod body;
@@ -24,8 +25,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub use self::serving::serve;
@@ -70,13 +73,17 @@ fn routes(cluster: Arc<Cluster>) -> Router {
         .route("/_miroir/verify", post(replicas::verify))
         .route("/_miroir/workers", get(replicas::workers))
         .route_layer(from_fn_with_state(Arc::clone(&cluster), auth::require_admin_key));
-    Router::new()
-        .route("/health", get(system::health))
+    let routes = Router::new()
+        .route("/health", any(system::health))
         .route("/_miroir/ready", get(admin::ready))
         .merge(clients)
         .merge(operators)
         // Bodies are read by `body::read`, which has the limit that clients are told about.
         .layer(DefaultBodyLimit::disable())
-        .layer(RequestDecompressionLayer::new())
-        .with_state(cluster)
+        // As Meilisearch does, bodies in an encoding nobody knows are taken as they are.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .with_state(cluster);
+    // What is changed about a path must be before routes are looked up.
+    Router::new().fallback_service(routes).layer(from_fn(around::around))
 }

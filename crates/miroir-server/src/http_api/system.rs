@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use miroir_core::access::Access;
 use miroir_node::Call;
 use serde_json::{Value, json};
 
 use super::answer::{self, Failure};
+use super::around::not_allowed;
 
 use crate::cluster::Cluster;
 use crate::index_uid;
@@ -19,7 +20,10 @@ use crate::read::shard_unavailable;
 const VERSION_LIMIT: Duration = Duration::from_secs(2);
 
 /// Miroir itself is there; `/_miroir/ready` tells whether the nodes are.
-pub async fn health() -> Response {
+pub async fn health(method: Method) -> Response {
+    if method != Method::GET {
+        return not_allowed("GET");
+    }
     answer::json(StatusCode::OK, &json!({ "status": "available" }))
 }
 

@@ -18,9 +18,14 @@ impl Cluster {
     /// Answers a search for the values of a facet.
     pub async fn facet_search(&self, uid: &str, body: Bytes) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
-        let index = self.readable_index(uid)?;
         let path = format!("/indexes/{}/facet-search", encode(uid));
         let limit = self.config.node_timeout;
+        let index = match self.readable_index(uid) {
+            Ok(index) => index,
+            Err(missing) => {
+                return Err(self.error_without_index(missing, &Call::post(path, body, limit)).await);
+            }
+        };
         let plan = match FacetSearchPlan::new(&body, &index.search) {
             Ok(plan) => plan,
             Err(PlanError::Forward(_)) => {

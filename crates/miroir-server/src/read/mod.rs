@@ -6,6 +6,7 @@ mod federated;
 mod frequency;
 mod gather;
 mod last_word;
+mod missing;
 mod multi_search;
 mod part;
 mod restrict;

@@ -1,6 +1,6 @@
 //! One search: planned, asked of the fewest nodes that hold everything, merged.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use miroir_core::cover::CoverPart;
@@ -28,11 +28,28 @@ pub enum SearchInput {
     Query(String),
 }
 
+impl SearchInput {
+    /// The same, asked of a node.
+    fn call(&self, uid: &str, limit: Duration) -> Call {
+        let path = format!("/indexes/{}/search", encode(uid));
+        match self {
+            Self::Body(body) => Call::post(path, body.clone(), limit),
+            Self::Query(query) => Call::get(format!("{path}?{query}"), limit),
+        }
+    }
+}
+
 impl Cluster {
     /// Answers a search on one index.
     pub async fn search(&self, uid: &str, input: SearchInput) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
-        let (index, generation) = self.readable_generation(uid)?;
+        let (index, generation) = match self.readable_generation(uid) {
+            Ok(readable) => readable,
+            Err(missing) => {
+                let call = input.call(uid, self.config.node_timeout);
+                return Err(self.error_without_index(missing, &call).await);
+            }
+        };
         let body = match &input {
             SearchInput::Body(body) => body.clone(),
             SearchInput::Query(query) => match body_from_query_string(query) {
@@ -54,7 +71,15 @@ impl Cluster {
         let search = SharedSearch { generation, body };
         // Half of what a search may take, so that there is time left should the other one come to nothing.
         let patience = self.config.node_timeout;
-        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
+        let answering = self.answer_search(&index, &plan, &reading, begun);
+        match self.reads.shared.answer(search, patience, answering).await {
+            // Nodes are asked with a body, and what is wrong is said in other words of a query string.
+            Err(error) if error.status == 400 && matches!(input, SearchInput::Query(_)) => {
+                let in_its_words = self.error_of_one_node(&index, &input).await;
+                Err(if in_its_words.status == 400 { in_its_words } else { error })
+            }
+            answered => answered,
+        }
     }
 
     /// Answers a search that has been understood.
@@ -143,11 +168,7 @@ impl Cluster {
 
     /// What one node says to a search that Meilisearch cannot accept either.
     pub(crate) async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
-        let path = format!("/indexes/{}/search", encode(&index.record.uid));
-        let call = match input {
-            SearchInput::Body(body) => Call::post(path, body.clone(), self.config.node_timeout),
-            SearchInput::Query(query) => Call::get(format!("{path}?{query}"), self.config.node_timeout),
-        };
+        let call = input.call(&index.record.uid, self.config.node_timeout);
         self.refusal_of_one_node(Some(index), &call).await
     }
 

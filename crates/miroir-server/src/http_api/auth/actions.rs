@@ -3,18 +3,25 @@
 use http::Method;
 use miroir_core::access::Action;
 
-/// The action a request needs; `None` for a verb that a route does not have, which nobody but the owner of the master
-/// key gets to see.
+/// The action a request needs; `None` for a verb that a route does not have.
 pub fn action_of(method: &Method, route: &str) -> Option<Action> {
     let [get, post, put, patch, delete] = verbs(route)?;
     match *method {
-        Method::GET | Method::HEAD => get,
+        Method::GET => get,
         Method::POST => post,
         Method::PUT => put,
         Method::PATCH => patch,
         Method::DELETE => delete,
         _ => None,
     }
+}
+
+/// The verbs a route has, as a header lists them; `None` for a route that is not in the table.
+pub fn verbs_of(route: &str) -> Option<String> {
+    const NAMES: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    let verbs = verbs(route)?;
+    let had: Vec<&str> = NAMES.iter().zip(verbs).filter_map(|(name, action)| action.map(|_| *name)).collect();
+    Some(had.join(", "))
 }
 
 /// Actions for GET, POST, PUT, PATCH and DELETE.
@@ -37,7 +44,10 @@ fn verbs(route: &str) -> Option<Verbs> {
         "/indexes/{uid}/stats" | "/stats" => reads(Action::STATS_GET),
         "/indexes/{uid}/search" | "/indexes/{uid}/similar" => [SEARCH, SEARCH, NONE, NONE, NONE],
         "/indexes/{uid}/facet-search" | "/multi-search" => posts(Action::SEARCH),
-        "/indexes/{uid}/settings" | "/indexes/{uid}/settings/{name}" => {
+        "/indexes/{uid}/settings" => {
+            [Some(Action::SETTINGS_GET), NONE, NONE, CHANGE_SETTINGS, CHANGE_SETTINGS]
+        }
+        "/indexes/{uid}/settings/{name}" => {
             [Some(Action::SETTINGS_GET), NONE, CHANGE_SETTINGS, CHANGE_SETTINGS, CHANGE_SETTINGS]
         }
         "/indexes/{uid}/documents" => [GET_DOCUMENTS, ADD_DOCUMENTS, ADD_DOCUMENTS, NONE, DELETE_DOCUMENTS],

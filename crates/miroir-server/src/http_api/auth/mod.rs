@@ -17,6 +17,8 @@ use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
 use super::answer::Failure;
+use super::around::not_allowed;
+use super::settings;
 use crate::cluster::Cluster;
 use crate::config::Secret;
 
@@ -30,6 +32,14 @@ pub async fn authorise(
 ) -> Response {
     let index = parameters.iter().find(|(name, _)| *name == "uid" && is_about_index(&route));
     let action = actions::action_of(request.method(), route.as_str());
+    // Which verbs there are is no secret.
+    if let (None, Some(verbs)) = (action, actions::verbs_of(route.as_str())) {
+        let setting = parameters.iter().find(|(name, _)| *name == "name");
+        return match setting {
+            Some((_, setting)) => not_allowed(settings::verbs_of(setting)),
+            None => not_allowed(&verbs),
+        };
+    }
     match access(&cluster, request.headers(), action, index.map(|(_, uid)| uid)) {
         Ok(access) => {
             request.extensions_mut().insert(access);
