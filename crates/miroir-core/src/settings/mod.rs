@@ -26,7 +26,7 @@ pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::{default_ranking_rules, is_ours, ranking_rules_to_break_ties};
 pub use self::needs::{NodeNeeds, breaks_ties};
-pub use self::routes::{camel_case, is_changed_in_part, is_known, kebab_case};
+pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;
 
 const DISPLAYED: &str = "displayedAttributes";
@@ -223,6 +223,15 @@ pub fn to_user(node_settings: &Value, overlay: &Value) -> Value {
     }
     if let Some(embedders) = shown.get_mut(EMBEDDERS) {
         embedders::to_user(embedders);
+    }
+    settings
+}
+
+/// The settings as users see them, with the secrets that they are not shown: for a dump.
+pub fn with_secrets(user_settings: &Value, overlay: &Value) -> Value {
+    let mut settings = user_settings.clone();
+    if let Some(embedders) = settings.get_mut(EMBEDDERS) {
+        embedders::restore_secrets(embedders, overlay);
     }
     settings
 }

@@ -29,16 +29,6 @@ pub(super) fn settings_not_shown(node_version: (u64, u64)) -> &'static [&'static
     if node_version < (1, 37) { &["chat", "vectorStore"] } else { &["chat"] }
 }
 
-/// Whether this code knows a setting, by its name in JSON.
-pub fn is_known(name: &str) -> bool {
-    BASE_SETTINGS.contains(&name) || is_changed_in_part(name)
-}
-
-/// Whether a setting is an object that is changed in part (`PATCH`), and not replaced (`PUT`).
-pub fn is_changed_in_part(name: &str) -> bool {
-    ["typoTolerance", "faceting", "pagination", "embedders", "chat", "vectorStore"].contains(&name)
-}
-
 /// The name in JSON of the setting at a path: `ranking-rules` is `rankingRules`.
 pub fn camel_case(path_name: &str) -> String {
     let mut name = String::with_capacity(path_name.len());

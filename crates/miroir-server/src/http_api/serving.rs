@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::routes;
+use super::service;
 use crate::cluster::Cluster;
 
 /// Connections that may wait to be taken up by a thread.
@@ -33,7 +33,7 @@ pub async fn serve(
     stop: &CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
-    let router = routes(cluster);
+    let router = service(cluster);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (running, one_ended) = (TaskTracker::new(), CancellationToken::new());
     let mut handovers = Vec::new();

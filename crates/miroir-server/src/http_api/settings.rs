@@ -8,10 +8,9 @@ use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode};
 use miroir_core::access::Access;
-use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case, is_changed_in_part, is_known};
+use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
 
 use super::answer::{self, Failure};
-use super::around::not_allowed;
 use super::marks::Marks;
 use crate::cluster::Cluster;
 use crate::index_uid::Target;
@@ -40,20 +39,7 @@ pub async fn one(
     marks: Marks,
     body: Body,
 ) -> Result<Response, Failure> {
-    let verbs = verbs_of(&name);
-    if !verbs.split(", ").any(|verb| verb == method.as_str()) {
-        return Ok(not_allowed(verbs));
-    }
     serve(&cluster, Target::new(&uid, &access)?, Some(name), method, &headers, marks, body).await
-}
-
-/// The verbs of a setting: those that are objects are changed in part. What is newer than this code may be either.
-pub fn verbs_of(name: &str) -> &'static str {
-    match camel_case(name) {
-        name if is_changed_in_part(&name) => "GET, PATCH, DELETE",
-        name if is_known(&name) => "GET, PUT, DELETE",
-        _ => "GET, PUT, PATCH, DELETE",
-    }
 }
 
 async fn serve(

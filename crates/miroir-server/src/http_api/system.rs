@@ -1,17 +1,16 @@
-//! `/health`, `/version`, `/stats`.
+//! `/`, `/health`, `/version`, `/stats`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use miroir_core::access::Access;
 use miroir_node::Call;
 use serde_json::{Value, json};
 
 use super::answer::{self, Failure};
-use super::around::not_allowed;
 
 use crate::cluster::Cluster;
 use crate::index_uid;
@@ -19,11 +18,13 @@ use crate::read::shard_unavailable;
 
 const VERSION_LIMIT: Duration = Duration::from_secs(2);
 
+/// Whoever looks for a Meilisearch here has found one.
+pub async fn root() -> Response {
+    answer::json(StatusCode::OK, &json!({ "status": "Meilisearch is running" }))
+}
+
 /// Miroir itself is there; `/_miroir/ready` tells whether the nodes are.
-pub async fn health(method: Method) -> Response {
-    if method != Method::GET {
-        return not_allowed("GET");
-    }
+pub async fn health() -> Response {
     answer::json(StatusCode::OK, &json!({ "status": "available" }))
 }
 

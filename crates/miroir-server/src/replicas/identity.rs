@@ -69,6 +69,9 @@ impl NodeCheck for Cluster {
             // asked says nothing about the node.
             let remembered = self.remembered(node).await;
             let seen = see(node).await?;
+            if !self.features.is_told(node) {
+                return Ok(Some("it may not know which experimental features are on".to_owned()));
+            }
             let Ok((Some(token), acknowledged)) = remembered else { return Ok(None) };
             Ok(doubt(&seen, &token, acknowledged))
         }
@@ -85,6 +88,7 @@ impl Cluster {
     /// lost something.
     async fn check_node(&self, node: &Arc<Node>) -> Result<(), String> {
         let name = node.id().as_str();
+        self.features.tell(node).await.map_err(|error| error.to_string())?;
         let (token, acknowledged) = self.remembered(node).await?;
         let seen = see(node).await.map_err(|error| error.to_string())?;
         let Some(token) = token else {

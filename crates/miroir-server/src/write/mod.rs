@@ -2,8 +2,9 @@
 //! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
 //! `repeat` answers what a client sent again. `prepare` turns a `request` into an operation or a task that failed,
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
-//! `task_deletion` is about tasks and no index, and so does not pass through the sequencer.
+//! `task_deletion` and `cancelation` are about tasks and no index, and so do not pass through the sequencer.
 
+mod cancelation;
 mod deletions;
 mod dispatch;
 mod judgement;
@@ -19,9 +20,12 @@ mod sequencer;
 mod task_deletion;
 
 pub(crate) use operation::encode;
-pub(crate) use outcome::{parse_refusal, settle_settings};
+pub(crate) use outcome::{nothing_done, parse_refusal, settle_settings};
 pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
-pub use sequencer::Accepted;
+pub use sequencer::{Accepted, TaskSummary};
+
+/// Details of tasks that are kept for their end and not shown.
+pub(crate) const HIDDEN_DETAILS: [&str; 2] = ["distinctDocuments", cancelation::WANTED];

@@ -56,6 +56,7 @@ impl Cluster {
                     return Ok(Prepared::Ended { details, error: None });
                 };
                 if let Some(current) = &index.record.primary_key
+                    && *current != primary_key
                     && self.may_have_documents(index, pending).await
                 {
                     let message = format!("Index `{uid}`: Index already has a primary key: `{current}`.");
@@ -214,7 +215,9 @@ impl Cluster {
             "distinctDocuments": batch.distinct_len(),
         });
         let create = index.is_none().then(|| self.default_node_settings(&record));
-        let operation = Operation::AddDocuments { create, update, primary_key };
+        let settles_key =
+            primary_key.is_some() && index.is_none_or(|index| index.record.primary_key.is_none());
+        let operation = Operation::AddDocuments { create, update, primary_key, settles_key };
         Ok(send(operation, details, Payload::Batch(Arc::new(batch)), Some(record)))
     }
 

@@ -30,7 +30,7 @@ use crate::write::refusal::{NO_QUORUM, not_acknowledged, unavailable};
 use crate::write::request::{Prepared, ToSend, WriteRequest};
 
 /// How long a write may wait for those before it.
-const QUEUE_WAIT: Duration = Duration::from_secs(60);
+pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// How long a write may wait for what an earlier life of this process sent.
 const EARLIER_WRITES_WAIT: Duration = Duration::from_secs(60);
 /// How often to look meanwhile whether they can come to their end at all.
@@ -265,7 +265,7 @@ impl Cluster {
         }
         let judgement =
             dispatched.judge(&view, &concerned, self.config.min_write_acks, operation.state_of_missed());
-        if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
+        if let Err(error) = self.acknowledge(index, task_uid, &operation, &dispatched, &judgement).await {
             // Whatever failed, what was sent will be carried out.
             let is_said = error.code == NO_QUORUM;
             let error = if is_said { error } else { not_acknowledged(task_uid, &error.message) };

@@ -72,7 +72,7 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 3] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS];
+const STEPS: [&str; 4] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -108,6 +108,11 @@ CREATE INDEX keys_of_deleted_tasks_by_age ON keys_of_deleted_tasks (enqueued_at)
 /// To version 5: API keys, in the order in which they were made.
 const API_KEYS: &str = "
 CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+";
+
+/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended.
+const KEPT_INTENTS: &str = "
+ALTER TABLE intents ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Whether a file that says this version can be brought to the current one.

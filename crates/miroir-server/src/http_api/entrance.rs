@@ -1,8 +1,8 @@
-//! What Meilisearch does around every route: slashes too many in a path, browsers that ask for a page of another site
-//! (CORS), and verbs that no route has.
+//! What every request passes before its route is known, as with Meilisearch: slashes too many in the path mean nothing,
+//! pages from anywhere may ask (CORS; otherwise no search box in a browser could), and some verbs no route has.
 //!
-//! Miroir's own routes have none of it. They may be open, where no admin key is set, and no page of another site may
-//! drive them from a browser that can reach them.
+//! Miroir's own routes have none of it but the slashes. They may be open, where no admin key is set, and no page from
+//! elsewhere may drive them from a browser that can reach them.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::routes::verbs_of_setting;
+
 const VARIES: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 const ANYONE: HeaderValue = HeaderValue::from_static("*");
@@ -26,7 +28,7 @@ const VERBS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, CONNEC
 const A_DAY: HeaderValue = HeaderValue::from_static("86400");
 
 /// Passes a request on to its route, and completes the answer.
-pub async fn around(mut request: Request, next: Next) -> Response {
+pub async fn pass(mut request: Request, next: Next) -> Response {
     if let Cow::Owned(path) = plain(request.uri().path()) {
         *request.uri_mut() = with_path(request.uri(), &path);
     }
@@ -36,12 +38,20 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     if let Some(answer) = preflight(request.method(), request.headers()) {
         return answer;
     }
+    let of_setting = verbs_of_setting(request.uri().path());
     // No route of Meilisearch has HEAD, which here comes with GET; and none has TRACE.
     if request.method() == Method::HEAD {
         *request.method_mut() = Method::TRACE;
     }
     let from_a_page = request.headers().contains_key(ORIGIN);
-    let mut response = next.run(request).await;
+    let mut response = match of_setting {
+        // The router takes all settings alike.
+        Some(verbs) if !verbs.contains(&request.method().as_str()) => not_allowed(&verbs),
+        _ => next.run(request).await,
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        leave_out_head(response.headers_mut());
+    }
     response.headers_mut().append(VARY, VARIES);
     if from_a_page {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
@@ -49,13 +59,21 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The answer to a verb that a route does not have; `verbs` are those it has.
-pub fn not_allowed(verbs: &str) -> Response {
+fn not_allowed(verbs: &[&str]) -> Response {
     let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
-    if let Ok(verbs) = HeaderValue::from_str(verbs) {
+    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
         response.headers_mut().insert(ALLOW, verbs);
     }
     response
+}
+
+/// Says of the verbs of a route only those it has with Meilisearch.
+fn leave_out_head(headers: &mut HeaderMap) {
+    let verbs = headers.get(ALLOW).and_then(|verbs| verbs.to_str().ok()).unwrap_or_default();
+    let verbs: Vec<&str> = verbs.split(',').map(str::trim).filter(|verb| *verb != "HEAD").collect();
+    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
+        headers.insert(ALLOW, verbs);
+    }
 }
 
 /// The answer to a browser that asks whether it may send a request, whatever the route.
