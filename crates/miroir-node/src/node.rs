@@ -19,6 +19,9 @@ use crate::error::NodeError;
 use crate::health::Health;
 use crate::transport;
 
+/// How many times a call is sent to a node that says no request came.
+const MOST_ATTEMPTS: usize = 3;
+
 /// Name of a node, as the configuration gives it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub Arc<str>);
@@ -243,7 +246,20 @@ impl Node {
         self.health.note(event);
     }
 
+    /// Sends a call, and sends it again when the node says that no request came. It says so on a connection that was
+    /// opened in advance and not used for five seconds, which may be the moment in which it is used at last. What it
+    /// has not read it has not done.
     async fn exchange(&self, call: &Call) -> Result<NodeAnswer, Failure> {
+        for _ in 0..MOST_ATTEMPTS {
+            let answer = self.exchange_once(call).await?;
+            if answer.status != StatusCode::REQUEST_TIMEOUT {
+                return Ok(answer);
+            }
+        }
+        Err(Failure::Broken("it says again and again that no request came".to_owned()))
+    }
+
+    async fn exchange_once(&self, call: &Call) -> Result<NodeAnswer, Failure> {
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
         let mut request = Request::builder().method(call.method.clone());
         request = match uri.path_and_query(call.path.as_str()).build() {

@@ -133,3 +133,26 @@ async fn where_nobody_listens_is_known_at_once() {
     assert_eq!(node.health().state(), HealthState::Down);
     assert!(node.health().last_error().is_some());
 }
+
+/// A node gives up connections that were opened and not used, and may do so while the first request is on its way.
+#[tokio::test]
+async fn a_call_that_a_node_says_never_came_is_sent_again() {
+    const CLOSING: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    const NO_REQUEST: &[u8] =
+        b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let answering = tokio::spawn(async move {
+        for answer in [NO_REQUEST, CLOSING, NO_REQUEST, NO_REQUEST, NO_REQUEST] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let fleet = Fleet::new([("a", 0, address.as_str())], None).unwrap();
+    let node = fleet.get("a").unwrap();
+    let call = Call::get("/version", NO_LIMIT);
+    assert_eq!(node.send(&call).await.unwrap().status.as_u16(), 200);
+    assert!(matches!(node.send(&call).await, Err(NodeError::Unreachable { .. })));
+    answering.await.unwrap();
+}

@@ -13,6 +13,7 @@ pub mod copies;
 pub mod corpus;
 pub mod figures;
 pub mod oracle;
+pub mod parity;
 pub mod process;
 pub mod profile;
 pub mod proxy;

@@ -15,11 +15,12 @@ const ONE_SETTING: &str = "/indexes/{uid}/settings/{name}";
 const VERBS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// A path with something in the places that have names. What it names does not exist.
-fn example(path: &str) -> String {
+fn example(verb: &str, path: &str) -> String {
     let of_numbers = path.starts_with("/tasks") || path.starts_with("/batches");
     path.replace("{uid}", if of_numbers { "7" } else { "nowhere" })
         .replace("{id}", "1")
-        .replace("{name}", "stop-words")
+        // Meilisearch has one verb or the other for each setting.
+        .replace("{name}", if verb == "PATCH" { "typo-tolerance" } else { "stop-words" })
         .replace("{key}", "6062abda-a5aa-4414-ac91-ecd7944c0f8d")
         .replace("{uuid}", "627ea538-733d-4545-8d2d-03526eb381ce")
         .replace("{workspace}", "office")
@@ -34,13 +35,12 @@ async fn ask(client: &Client, verb: &str, path: &str) -> Answer {
         _ => None,
     };
     client
-        .call(Method::from_bytes(verb.as_bytes()).expect("it is a verb"), &example(path), body.as_ref())
+        .call(Method::from_bytes(verb.as_bytes()).expect("it is a verb"), &example(verb, path), body.as_ref())
         .await
 }
 
-/// Meilisearch has one verb or the other for each setting; the one of the example is not `PATCH`.
 fn is_of_the_oracle(route: &&Route) -> bool {
-    route.origin == Origin::OLDEST && (route.method, route.path) != ("PATCH", ONE_SETTING)
+    route.origin == Origin::OLDEST
 }
 
 /// Nobody comes in without a key, and by that both tell that they have the route.
@@ -165,9 +165,11 @@ async fn the_entrance_is_the_same(oracle: &Oracle) {
         );
         let relevant = |answer: &Answer| {
             let is_relevant = |(name, _): &&(String, String)| name.starts_with("access-") || name == "vary";
-            // Lists come in any order.
-            let sorted =
-                |value: &str| value.split(',').map(|item| item.trim().to_owned()).collect::<BTreeSet<_>>();
+            // Lists come in any order. Meilisearch does not say of what it did not compress that it could have.
+            let sorted = |value: &str| {
+                let items = value.split(',').map(|item| item.trim().to_ascii_lowercase());
+                items.filter(|item| item != "accept-encoding").collect::<BTreeSet<_>>()
+            };
             let named = |(name, value): &(String, String)| (name.clone(), sorted(value));
             let headers: BTreeMap<_, _> = answer.headers.iter().filter(is_relevant).map(named).collect();
             (answer.status, answer.body.clone(), headers)

@@ -22,8 +22,9 @@ use super::parameters;
 use super::unsupported::unsupported;
 use crate::cluster::Cluster;
 use crate::index_uid::{self, Target};
+use crate::read::missing::stand_in;
 use crate::read::{BrowseInput, reserved_field};
-use crate::write::{Edit, Later, LaterRequest, NOWHERE, WriteRequest, encode};
+use crate::write::{Edit, Later, LaterRequest, WriteRequest, encode};
 
 /// Adds or replaces documents.
 pub async fn replace(
@@ -169,7 +170,7 @@ pub async fn edit(
     let body = cluster.read_body(&headers, body).await?;
     // Only a node can tell whether it is a function. It is asked about an index that it does not have, so nothing is done
     // should it find all of it right.
-    let index = if index_uid::check(&uid).is_ok() { NOWHERE } else { uid.as_str() };
+    let index = stand_in(&uid);
     let path = format!("/indexes/{}/documents/edit", encode(index));
     let call = Call::post(path, body.clone(), cluster.config.node_timeout);
     if let Some(refusal) = cluster.judgement_of_one_node(&call).await? {

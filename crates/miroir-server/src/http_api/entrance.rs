@@ -1,94 +1,155 @@
 //! What every request passes before its route is known, as with Meilisearch: slashes too many in the path mean nothing,
-//! and pages from anywhere may ask (CORS). Otherwise no search box in a browser could.
+//! pages from anywhere may ask (CORS; otherwise no search box in a browser could), and some verbs no route has.
+//!
+//! Miroir's own routes have none of it but the slashes. They may be open, where no admin key is set, and no page from
+//! elsewhere may drive them from a browser that can reach them.
 
+use std::borrow::Cow;
+
+use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN,
+    VARY,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-const EVERYWHERE: HeaderValue = HeaderValue::from_static("*");
-const METHODS: HeaderValue =
-    HeaderValue::from_static("OPTIONS, CONNECT, PATCH, GET, DELETE, POST, PUT, HEAD, TRACE");
-const ONE_DAY: HeaderValue = HeaderValue::from_static("86400");
-const WHAT_IT_DEPENDS_ON: HeaderValue =
+use super::routes::verbs_of_setting;
+
+const VARIES: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+const ANYONE: HeaderValue = HeaderValue::from_static("*");
+const VERBS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, CONNECT";
+const A_DAY: HeaderValue = HeaderValue::from_static("86400");
 
-/// Takes slashes away that are doubled or at the end.
-pub fn tidy_path(mut request: Request) -> Request {
-    if let Some(tidy) = tidy(request.uri()) {
-        *request.uri_mut() = tidy;
+/// Passes a request on to its route, and completes the answer.
+pub async fn pass(mut request: Request, next: Next) -> Response {
+    if let Cow::Owned(path) = plain(request.uri().path()) {
+        *request.uri_mut() = with_path(request.uri(), &path);
     }
-    request
+    if request.uri().path().starts_with("/_miroir/") {
+        return next.run(request).await;
+    }
+    if let Some(answer) = preflight(request.method(), request.headers()) {
+        return answer;
+    }
+    let of_setting = verbs_of_setting(request.uri().path());
+    // No route of Meilisearch has HEAD, which here comes with GET; and none has TRACE.
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::TRACE;
+    }
+    let from_a_page = request.headers().contains_key(ORIGIN);
+    let mut response = match of_setting {
+        // The router takes all settings alike.
+        Some(verbs) if !verbs.contains(&request.method().as_str()) => not_allowed(&verbs),
+        _ => next.run(request).await,
+    };
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        leave_out_head(response.headers_mut());
+    }
+    response.headers_mut().append(VARY, VARIES);
+    if from_a_page {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
+    }
+    response
 }
 
-/// The same without them; `None` when there are none.
-fn tidy(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if !path.contains("//") && (path.len() <= 1 || !path.ends_with('/')) {
-        return None;
+fn not_allowed(verbs: &[&str]) -> Response {
+    let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
+        response.headers_mut().insert(ALLOW, verbs);
     }
-    let mut tidy: String =
-        path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
-    if tidy.is_empty() {
-        tidy.push('/');
+    response
+}
+
+/// Says of the verbs of a route only those it has with Meilisearch.
+fn leave_out_head(headers: &mut HeaderMap) {
+    let verbs = headers.get(ALLOW).and_then(|verbs| verbs.to_str().ok()).unwrap_or_default();
+    let verbs: Vec<&str> = verbs.split(',').map(str::trim).filter(|verb| *verb != "HEAD").collect();
+    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
+        headers.insert(ALLOW, verbs);
     }
-    if let Some(query) = uri.query() {
-        tidy.push('?');
-        tidy.push_str(query);
+}
+
+/// The answer to a browser that asks whether it may send a request, whatever the route.
+fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
+    let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| *method == Method::OPTIONS)?;
+    // What cannot be a verb at all is no such question.
+    let wanted = Method::from_bytes(wanted.as_bytes()).ok()?;
+    if !VERBS.split(", ").any(|verb| verb == wanted.as_str()) {
+        let mut refusal = Response::new(Body::from("Requested method is not allowed"));
+        *refusal.status_mut() = StatusCode::BAD_REQUEST;
+        return Some(refusal);
     }
+    let mut response = Response::new(Body::empty());
+    let answered = response.headers_mut();
+    answered.insert(VARY, VARIES);
+    answered.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
+    answered.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(VERBS));
+    answered.insert(ACCESS_CONTROL_MAX_AGE, A_DAY);
+    if let Some(names) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        answered.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    Some(response)
+}
+
+/// A path with one slash where there are several, none at its end, and only texts in it.
+fn plain(path: &str) -> Cow<'_, str> {
+    let is_text = percent_decode_str(path).decode_utf8().is_ok();
+    if path == "/" || is_text && !path.ends_with('/') && !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut whole = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        whole.push('/');
+        match is_text {
+            true => whole.push_str(part),
+            false => {
+                let text = percent_decode_str(part).decode_utf8_lossy();
+                whole.extend(utf8_percent_encode(&text, NON_ALPHANUMERIC));
+            }
+        }
+    }
+    if whole.is_empty() { Cow::Borrowed("/") } else { Cow::Owned(whole) }
+}
+
+fn with_path(uri: &Uri, path: &str) -> Uri {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(tidy).ok()?);
-    Uri::from_parts(parts).ok()
-}
-
-/// Tells browsers that any page may ask anything. Keys say what is allowed, not where somebody comes from.
-pub async fn allow_browsers(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let is_preflight =
-        *request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let is_from_page = is_preflight || headers.contains_key(ORIGIN);
-    let mut response = if is_preflight { preflight(headers) } else { next.run(request).await };
-    response.headers_mut().append(VARY, WHAT_IT_DEPENDS_ON);
-    if is_from_page {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, EVERYWHERE);
-    }
-    response
-}
-
-/// The answer to a browser that asks before it asks.
-fn preflight(headers: &HeaderMap) -> Response {
-    let mut response = ().into_response();
-    let answer = response.headers_mut();
-    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    answer.insert(ACCESS_CONTROL_MAX_AGE, ONE_DAY);
-    if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-        answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-    }
-    response
+    let path_and_query = PathAndQuery::try_from(format!("{path}{query}"));
+    path_and_query
+        .ok()
+        .and_then(|path_and_query| {
+            parts.path_and_query = Some(path_and_query);
+            Uri::from_parts(parts).ok()
+        })
+        .unwrap_or_else(|| uri.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tidied(uri: &str) -> String {
-        let uri: Uri = uri.parse().unwrap();
-        tidy(&uri).unwrap_or(uri).to_string()
-    }
-
     #[test]
-    fn slashes_too_many_are_taken_away() {
-        assert_eq!(tidied("/indexes/"), "/indexes");
-        assert_eq!(tidied("//indexes//movies//?q=a//b/"), "/indexes/movies?q=a//b/");
-        assert_eq!(tidied("/"), "/");
-        assert_eq!(tidied("//"), "/");
-        assert_eq!(tidied("/indexes/a%2F"), "/indexes/a%2F");
-        assert_eq!(tidied("http://localhost/health/"), "http://localhost/health");
+    fn paths_lose_the_slashes_that_say_nothing() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("//", "/"),
+            ("/indexes", "/indexes"),
+            ("/indexes/", "/indexes"),
+            ("//indexes///films//", "/indexes/films"),
+            ("/indexes/a%2F%2Fb", "/indexes/a%2F%2Fb"),
+            ("/indexes/a%FFb/", "/indexes/a%EF%BF%BDb"),
+            ("/indexes/%C3%A9", "/indexes/%C3%A9"),
+        ] {
+            assert_eq!(plain(path), expected, "{path}");
+        }
+        let uri = Uri::from_static("//indexes/?limit=1&x=//");
+        assert_eq!(with_path(&uri, &plain(uri.path())), "/indexes?limit=1&x=//");
     }
 }

@@ -32,6 +32,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub use self::routes::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
@@ -40,10 +42,13 @@ pub(crate) use self::tasks::view as task_view;
 use crate::cluster::Cluster;
 
 fn service(cluster: Arc<Cluster>) -> Router {
-    routes::router(&cluster)
+    let routes = routes::router(&cluster)
         // Bodies are read by `body::read`, which has the limit that clients are told about.
         .layer(DefaultBodyLimit::disable())
-        .layer(RequestDecompressionLayer::new())
-        .layer(from_fn(entrance::allow_browsers))
-        .with_state(cluster)
+        // As Meilisearch does, a body in an encoding nobody knows is taken as it is.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .with_state(cluster);
+    // What the entrance changes about a request comes before routes are looked up.
+    Router::new().fallback_service(routes).layer(from_fn(entrance::pass))
 }

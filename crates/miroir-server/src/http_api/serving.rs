@@ -10,15 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
-use super::{entrance, service};
+use super::service;
 use crate::cluster::Cluster;
 
 /// Connections that may wait to be taken up by a thread.
@@ -93,9 +91,7 @@ fn start_thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("miroir-serve-{number}")).spawn(move || {
         let listener = HandedOver { connections };
-        let service = router.map_request(entrance::tidy_path as fn(Request) -> Request);
-        let serving = axum::serve(listener, axum::ServiceExt::<Request>::into_make_service(service))
-            .with_graceful_shutdown(stop.cancelled_owned());
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         let served = runtime.block_on(async {
             tokio::select! {
                 served = serving => served,

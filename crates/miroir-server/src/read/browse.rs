@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::gather::{Ask, Gathered, Reading};
+use super::missing::stand_in;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::{ReadAnswer, reserved_field, shard_unavailable};
@@ -32,6 +33,17 @@ pub enum BrowseInput {
     Body(Bytes),
     /// `GET /documents`, with its query string and the parameters in it.
     Query(String, Vec<(String, String)>),
+}
+
+impl BrowseInput {
+    /// The same, asked of a node.
+    fn call(&self, uid: &str, limit: Duration) -> Call {
+        let path = format!("/indexes/{}/documents", encode(uid));
+        match self {
+            Self::Body(body) => Call::post(format!("{path}/fetch"), body.clone(), limit),
+            Self::Query(query, _) => Call::get(format!("{path}?{query}"), limit),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,11 +77,17 @@ type Lacking = Vec<(CoverPart, miroir_node::NodeAnswer)>;
 impl Cluster {
     /// One document.
     pub async fn document(&self, uid: &str, id: &str, query: Option<&str>) -> Result<ReadAnswer, ApiError> {
-        let index = self.readable_index(uid)?;
-        let shard = shard_of(id.trim(), index.record.shards);
         let query = query.map_or(String::new(), |query| format!("?{query}"));
-        let path = format!("/indexes/{}/documents/{}{query}", encode(&index.record.node_uid), encode(id));
-        let call = Call::get(path, self.config.node_timeout);
+        let call = |uid: &str| {
+            let path = format!("/indexes/{}/documents/{}{query}", encode(uid), encode(id));
+            Call::get(path, self.config.node_timeout)
+        };
+        let index = match self.readable_index(uid) {
+            Ok(index) => index,
+            Err(missing) => return Err(self.error_without_index(missing, &call(stand_in(uid))).await),
+        };
+        let call = call(&index.record.node_uid);
+        let shard = shard_of(id.trim(), index.record.shards);
         let holders = index.record.placement.get(usize::from(shard.0)).map(Vec::as_slice).unwrap_or_default();
         let readable = holders.iter().filter(|node| index.replica_state(shard, node).is_readable());
         for node in readable.filter_map(|node| self.fleet.get(node)).filter(|node| node.health().is_up()) {
@@ -92,7 +110,13 @@ impl Cluster {
 
     /// A page of documents.
     pub async fn browse(&self, uid: &str, input: BrowseInput) -> Result<ReadAnswer, ApiError> {
-        let index = self.readable_index(uid)?;
+        let index = match self.readable_index(uid) {
+            Ok(index) => index,
+            Err(missing) => {
+                let call = input.call(stand_in(uid), self.config.node_timeout);
+                return Err(self.error_without_index(missing, &call).await);
+            }
+        };
         let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let planned = match &input {
             BrowseInput::Body(body) => BrowsePlan::from_fetch(body),
@@ -104,13 +128,7 @@ impl Cluster {
             Ok(plan) => plan,
             Err(NoPlan::Refused(error)) => return Err(error),
             Err(NoPlan::AskANode) => {
-                let call = match input {
-                    BrowseInput::Body(body) => Call::post(path, body, self.config.node_timeout),
-                    BrowseInput::Query(query, _) => {
-                        let path = format!("/indexes/{}/documents?{query}", encode(&index.record.node_uid));
-                        Call::get(path, self.config.node_timeout)
-                    }
-                };
+                let call = input.call(&index.record.node_uid, self.config.node_timeout);
                 return Err(self.refusal_of_one_node(Some(&index), &call).await);
             }
         };

@@ -7,6 +7,7 @@ use miroir_core::error::ApiError;
 use miroir_core::search::{FacetSearchPlan, MergeError, MergedAnswer, PlanError, SpellingChoices};
 use miroir_node::Call;
 
+use super::missing::stand_in;
 use super::search::reserved_name_in;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
@@ -18,9 +19,16 @@ impl Cluster {
     /// Answers a search for the values of a facet.
     pub async fn facet_search(&self, uid: &str, body: Bytes) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
-        let index = self.readable_index(uid)?;
-        let path = format!("/indexes/{}/facet-search", encode(&index.record.node_uid));
+        let path_in = |uid: &str| format!("/indexes/{}/facet-search", encode(uid));
         let limit = self.config.node_timeout;
+        let index = match self.readable_index(uid) {
+            Ok(index) => index,
+            Err(missing) => {
+                let call = Call::post(path_in(stand_in(uid)), body, limit);
+                return Err(self.error_without_index(missing, &call).await);
+            }
+        };
+        let path = path_in(&index.record.node_uid);
         let plan = match FacetSearchPlan::new(&body, &index.search) {
             Ok(plan) => plan,
             Err(PlanError::Forward(_)) => {

@@ -7,6 +7,7 @@ mod federated;
 mod frequency;
 mod gather;
 mod last_word;
+pub(crate) mod missing;
 mod multi_search;
 mod part;
 mod restrict;

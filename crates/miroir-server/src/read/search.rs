@@ -1,7 +1,7 @@
 //! One search: planned, asked of the fewest nodes that hold everything, merged.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use miroir_core::cover::CoverPart;
@@ -17,6 +17,7 @@ use miroir_node::Call;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::gather::{Ask, Reading};
+use crate::read::missing::stand_in;
 use crate::read::shared::SharedSearch;
 use crate::read::{ReadAnswer, shard_unavailable};
 use crate::write::encode;
@@ -27,6 +28,17 @@ pub enum SearchInput {
     Body(Bytes),
     /// `GET`, with its query string.
     Query(String),
+}
+
+impl SearchInput {
+    /// The same, asked of a node.
+    fn call(&self, uid: &str, limit: Duration) -> Call {
+        let path = format!("/indexes/{}/search", encode(uid));
+        match self {
+            Self::Body(body) => Call::post(path, body.clone(), limit),
+            Self::Query(query) => Call::get(format!("{path}?{query}"), limit),
+        }
+    }
 }
 
 /// A search that has been understood.
@@ -46,12 +58,26 @@ impl Cluster {
         let search = SharedSearch { generation, body };
         // Half of what a search may take, so that there is time left should the other one come to nothing.
         let patience = self.config.node_timeout;
-        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
+        let answering = self.answer_search(&index, &plan, &reading, begun);
+        match self.reads.shared.answer(search, patience, answering).await {
+            // Nodes are asked with a body, and what is wrong is said in other words of a query string.
+            Err(error) if error.status == 400 && matches!(input, SearchInput::Query(_)) => {
+                let in_its_words = self.error_of_one_node(&index, &input).await;
+                Err(if in_its_words.status == 400 { in_its_words } else { error })
+            }
+            answered => answered,
+        }
     }
 
     /// Understands a search, or tells what is wrong with it.
     pub(super) async fn plan_search(&self, uid: &str, input: &SearchInput) -> Result<Planned, ApiError> {
-        let (index, generation) = self.readable_generation(uid)?;
+        let (index, generation) = match self.readable_generation(uid) {
+            Ok(readable) => readable,
+            Err(missing) => {
+                let call = input.call(stand_in(uid), self.config.node_timeout);
+                return Err(self.error_without_index(missing, &call).await);
+            }
+        };
         let body = match input {
             SearchInput::Body(body) => body.clone(),
             SearchInput::Query(query) => match body_from_query_string(query) {
@@ -177,11 +203,7 @@ impl Cluster {
 
     /// What one node says to a search that Meilisearch cannot accept either.
     pub(crate) async fn error_of_one_node(&self, index: &IndexView, input: &SearchInput) -> ApiError {
-        let path = format!("/indexes/{}/search", encode(&index.record.node_uid));
-        let call = match input {
-            SearchInput::Body(body) => Call::post(path, body.clone(), self.config.node_timeout),
-            SearchInput::Query(query) => Call::get(format!("{path}?{query}"), self.config.node_timeout),
-        };
+        let call = input.call(&index.record.node_uid, self.config.node_timeout);
         self.refusal_of_one_node(Some(index), &call).await
     }
 

@@ -14,6 +14,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 use miroir_core::access::Action;
 
+pub(super) use settings::verbs_of_setting;
 pub use settings::{SETTINGS, Setting};
 pub use table::ROUTES;
 

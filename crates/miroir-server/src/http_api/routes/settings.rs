@@ -47,3 +47,10 @@ pub static SETTINGS: [Setting; 23] = [
     patch("typo-tolerance"),
     Setting { until: Some("1.37"), ..patch("vector-store") },
 ];
+
+/// The verbs of a setting at a path; `None` where there is no setting, or one that is newer than this list.
+pub fn verbs_of_setting(path: &str) -> Option<[&'static str; 3]> {
+    let (index, name) = path.strip_prefix("/indexes/")?.split_once("/settings/")?;
+    let setting = SETTINGS.iter().find(|setting| setting.name == name && !index.contains('/'))?;
+    Some(["GET", setting.verb, "DELETE"])
+}
