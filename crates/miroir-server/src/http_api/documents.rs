@@ -112,6 +112,12 @@ pub async fn delete_batch(
     index_uid::check(&uid)?;
     require_json(&headers)?;
     let body = cluster.read_body(&headers, body).await?;
+    // No JSON, whatever comes of newer versions.
+    if std::str::from_utf8(&body).is_err() {
+        let path = format!("/indexes/{}/documents/delete-batch", encode(&uid));
+        let call = Call::post(path, body, cluster.config.node_timeout);
+        return Err(cluster.refusal_of_one_node(None, &call).await.into());
+    }
     let request = WriteRequest::DeleteDocuments { ids: parse_delete_batch(&body)? };
     Ok(answer::accepted(&cluster.submit(&uid, request, marks.with_body(&body)).await?))
 }

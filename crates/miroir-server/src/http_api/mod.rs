@@ -34,6 +34,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
 
 pub use self::routes::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
@@ -47,7 +48,7 @@ fn service(cluster: Arc<Cluster>) -> Router {
         .layer(DefaultBodyLimit::disable())
         // As Meilisearch does, a body in an encoding nobody knows is taken as it is.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(1)))
         .with_state(cluster);
     // What the entrance changes about a request comes before routes are looked up.
     Router::new().fallback_service(routes).layer(from_fn(entrance::pass))

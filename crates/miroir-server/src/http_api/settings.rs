@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode};
 use miroir_core::access::Access;
 use miroir_core::settings::{SettingsMethod, SettingsRoute, camel_case};
+use miroir_node::Call;
 
 use super::answer::{self, Failure};
 use super::marks::Marks;
 use crate::cluster::Cluster;
 use crate::index_uid::Target;
-use crate::write::WriteRequest;
+use crate::write::{WriteRequest, encode};
 
 /// The whole settings.
 pub async fn whole(
@@ -62,6 +63,7 @@ async fn serve(
             },
         });
     }
+    let asked = method.clone();
     let method = match method {
         Method::PATCH => SettingsMethod::Patch,
         Method::PUT => SettingsMethod::Put,
@@ -72,7 +74,15 @@ async fn serve(
         SettingsMethod::Delete => None,
         _ => {
             super::body::require_json(headers)?;
-            Some(cluster.read_body(headers, body).await?)
+            let body = cluster.read_body(headers, body).await?;
+            // No JSON, whatever comes of newer versions.
+            if std::str::from_utf8(&body).is_err() {
+                let suffix = name.map(|name| format!("/{}", encode(&name))).unwrap_or_default();
+                let path = format!("/indexes/{}/settings{suffix}", encode(uid));
+                let call = Call::new(asked, path, cluster.config.node_timeout).json(body);
+                return Err(cluster.refusal_of_one_node(None, &call).await.into());
+            }
+            Some(body)
         }
     };
     let marks = marks.with_body(body.as_deref().unwrap_or_default());

@@ -1,7 +1,9 @@
-// What the first pages of the official SDK's documentation do, against any server: node quick_start.mjs URL KEY.
+// What the first pages of the official SDK's documentation do, and then keys, tokens, federated search, tasks and dumps,
+// against any server: node quick_start.mjs URL KEY MOVIES.
 // Prints one line of JSON per step, without clocks and counters, so that two servers can be compared.
 import { readFileSync } from "node:fs";
 import { Meilisearch } from "meilisearch";
+import { generateTenantToken } from "meilisearch/token";
 
 const [url, key, moviesFile] = process.argv.slice(2);
 const client = new Meilisearch({ host: url, apiKey: key });
@@ -65,4 +67,56 @@ show("wrong filter", await failure(index.search("x", { filter: "nowhere = 1" }))
 show("create", await client.createIndex("books", { primaryKey: "isbn" }).waitTask(wait));
 show("create again", await client.createIndex("books").waitTask(wait));
 show("drop", await client.deleteIndex("books").waitTask(wait));
-show("tasks", (await client.tasks.getTasks({ limit: 4 })).results.map(({ type, status, error }) => ({ type, status, error })));
+
+// Several searches, as lists of their own and as one.
+await client.index("actors").addDocuments([
+  { id: 1, name: "Star Wars fan", born: 1970 }, { id: 2, name: "Nobody", born: 1980 },
+]).waitTask(wait);
+const queries = [{ indexUid: "movies", q: "star wars", limit: 3 }, { indexUid: "actors", q: "star" }];
+show("multi-search", await client.multiSearch({ queries }));
+show("federated search", await client.multiSearch({
+  federation: { limit: 5 },
+  queries: [{ indexUid: "movies", q: "star wars" }, { indexUid: "actors", q: "star", federationOptions: { weight: 2 } }],
+}));
+show("facet search", await index.searchForFacetValues({ facetName: "Major Genre", facetQuery: "com" }));
+
+// A key, and what it opens.
+const uid = "12345678-aaaa-4bbb-8ccc-000000000001";
+const made = await client.createKey({
+  uid, name: "search of movies", description: "", actions: ["search"], indexes: ["movies"], expiresAt: "2999-01-01T00:00:00Z",
+});
+const { key: secret, ...shown } = made;
+show("key", { ...shown, uid });
+show("same key", (await client.getKey(uid)).key === secret);
+show("renamed key", (await client.updateKey(uid, { name: "renamed" })).name);
+show("keys", (await client.getKeys()).results.map(({ name, actions, indexes }) => ({ name, actions, indexes })));
+const reader = new Meilisearch({ host: url, apiKey: secret });
+show("search with a key", await reader.index("movies").search("alien", { limit: 2 }));
+show("another index", await failure(reader.index("actors").search("star")));
+show("no documents", await failure(reader.index("movies").getDocuments()));
+
+// A tenant token, and what it opens.
+const searchRules = { movies: { filter: '"Major Genre" = Comedy' } };
+const token = await generateTenantToken({ apiKey: secret, apiKeyUid: uid, searchRules, expiresAt: new Date("2999-01-01") });
+const tenant = new Meilisearch({ host: url, apiKey: token });
+show("search of a tenant", await tenant.index("movies").search("love", { limit: 3 }));
+show("filter of a tenant", await tenant.index("movies").search("love", { filter: '"Major Genre" = Drama' }));
+show("another index of a tenant", await failure(tenant.index("actors").search("star")));
+await client.deleteKey(uid);
+show("key taken away", await failure(reader.index("movies").search("alien")));
+show("token taken away", await failure(tenant.index("movies").search("alien")));
+
+// Tasks, and a dump.
+const tasks = async (filter) =>
+  (await client.tasks.getTasks(filter)).results.map(({ type, status, error }) => ({ type, status, error }));
+show("tasks", await tasks({ limit: 4 }));
+show("failed tasks", await tasks({ statuses: ["failed"] }));
+show("tasks of an index", await tasks({ indexUids: ["books"], types: ["indexCreation", "indexDeletion"] }));
+const cleared = client.index("actors").deleteAllDocuments();
+const { taskUid } = await cleared;
+show("waited for", await client.tasks.waitForTask(taskUid, wait));
+show("one task", await client.tasks.getTask(taskUid));
+show("deleted tasks", (await client.tasks.deleteTasks({ indexUids: ["books"] }).waitTask(wait)).details);
+show("batches", (await client.batches.getBatches({ limit: 1 })).results.map(({ stats }) => stats.types));
+const { details: { dumpUid }, ...dump } = await client.createDump().waitTask(wait);
+show("dump", { ...dump, named: typeof dumpUid });

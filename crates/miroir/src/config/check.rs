@@ -12,7 +12,7 @@ use super::raw::{RawConfig, RawNode, RawSecret, RawStore};
 use crate::failure::Failure;
 
 /// Meilisearch's own default limit on a payload.
-const DEFAULT_MAX_BODY_BYTES: i64 = 100 * 1024 * 1024;
+const DEFAULT_MAX_BODY_BYTES: i64 = 100_000_000;
 
 /// Checks everything that can be checked without talking to a node.
 pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failure> {

@@ -35,7 +35,7 @@ fn a_good_file_is_read() {
     assert_eq!(config.node_timeout.as_millis(), 250);
     assert_eq!(config.nodes[1].address, "http://10.0.0.2:7700");
     assert_eq!(config.admin_api_key, config.master_key);
-    assert_eq!(config.max_body_bytes, 104_857_600);
+    assert_eq!(config.max_body_bytes, 100_000_000);
 }
 
 #[test]

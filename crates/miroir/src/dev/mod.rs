@@ -140,7 +140,7 @@ async fn serve(
         snapshot_dir: directory.snapshot_dir(),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
-        max_body_bytes: 100 * 1024 * 1024,
+        max_body_bytes: 100_000_000,
         shutdown_grace: Duration::from_secs(10),
         anti_entropy_interval: Duration::from_secs(600),
         task_webhook: None,
