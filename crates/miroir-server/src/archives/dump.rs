@@ -116,7 +116,12 @@ impl Cluster {
                 }
                 // Which replicas can be read changes all the time.
                 match index.view() {
-                    Some(view) => current = view,
+                    Some(now) if now.record.created_at == view.record.created_at => current = now,
+                    // Swapped, or made anew: half of each is neither.
+                    Some(_) => {
+                        let reason = format!("index `{uid}` was replaced while it was read");
+                        return Err(RepairError::NotNow(reason).into());
+                    }
                     None => return Ok(file),
                 }
             }
