@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cover;
 pub mod documents;
+pub mod dump;
 pub mod error;
 pub mod filter;
 pub mod health;
@@ -19,3 +20,4 @@ pub mod replica;
 pub mod search;
 pub mod settings;
 pub mod shard;
+pub mod taking_back;

@@ -39,6 +39,12 @@ pub struct Cluster {
     pub(crate) acknowledged: mpsc::Sender<u64>,
     /// Woken whenever a task has reached its end.
     pub(crate) task_finished: Notify,
+    /// Woken when a dump is asked for.
+    pub(crate) archive_wanted: Notify,
+    /// Woken when there is a dump to take in.
+    pub(crate) import_wanted: Notify,
+    /// Held while it is decided what becomes of a dump that was sent.
+    pub(crate) import_decision: tokio::sync::Mutex<()>,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
@@ -47,8 +53,10 @@ pub struct Cluster {
     pub(crate) features: Features,
     /// What reads know of each other.
     pub(crate) reads: Reads,
-    /// Held to write while indexes get other names: who goes through all of them holds it to read.
+    /// Held to write while indexes get other names: who goes through all of them in a moment holds it to read.
     pub(crate) names: tokio::sync::RwLock<()>,
+    /// The same for who goes through all of them for long, such as a dump. Taken before the other.
+    pub(crate) names_for_long: tokio::sync::RwLock<()>,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
     workers: Mutex<Vec<Report>>,
 }
@@ -72,11 +80,15 @@ impl Cluster {
             runtime: Handle::current(),
             acknowledged,
             task_finished: Notify::new(),
+            archive_wanted: Notify::new(),
+            import_wanted: Notify::new(),
+            import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
             features: Features::default(),
             reads: Reads::default(),
             names: tokio::sync::RwLock::default(),
+            names_for_long: tokio::sync::RwLock::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),
         }
@@ -97,6 +109,15 @@ impl Cluster {
         let has_company = view.nodes().len() > 1;
         let needs = self.needs(&view.record);
         NodeNeeds { breaks_ties: needs.breaks_ties || has_company, ..needs }
+    }
+
+    /// Runs a change to its end even if whoever asked for it hangs up in the middle.
+    pub(crate) async fn undisturbed<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let working = self.tasks.spawn_on(work, &self.runtime);
+        working.await.unwrap_or_else(|error| Err(ApiError::internal(format!("it was interrupted: {error}"))))
     }
 
     /// Takes note of a worker, to be listed.

@@ -75,6 +75,8 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// The SQLite file.
     pub store_path: PathBuf,
+    /// Where dumps are written.
+    pub dump_dir: PathBuf,
     /// How long one node may take to answer one read.
     pub node_timeout: Duration,
     /// From the end of one comparison of all replicas to the beginning of the next.

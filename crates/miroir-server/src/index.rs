@@ -37,6 +37,8 @@ pub struct Index {
     first_task: AtomicU64,
     /// Tasks that ended while the queue was held; whoever holds it takes note before it relies on them.
     ended: Mutex<Vec<u64>>,
+    /// Odd while tasks are being canceled.
+    canceling: AtomicU64,
 }
 
 impl Index {
@@ -50,7 +52,27 @@ impl Index {
             generation: AtomicU64::new(new_generation()),
             first_task: AtomicU64::new(0),
             ended: Mutex::default(),
+            canceling: AtomicU64::new(0),
         }
+    }
+
+    /// From here on, what nodes tell of tasks of this index means nothing, because some are being canceled. To be
+    /// called with the queue held, or before anybody could have it.
+    pub(crate) fn begin_canceling(&self) {
+        self.canceling.fetch_or(1, Ordering::AcqRel);
+    }
+
+    /// What nodes tell means something again; what they told before does not.
+    pub(crate) fn end_canceling(&self) {
+        let end = |count: u64| (count % 2 == 1).then(|| count + 1);
+        // Nothing has begun when it is even.
+        let _ = self.canceling.fetch_update(Ordering::AcqRel, Ordering::Acquire, end);
+    }
+
+    /// What has been told of tasks means something for as long as this stays the same; `None` while tasks are being
+    /// canceled.
+    pub(crate) fn untroubled(&self) -> Option<u64> {
+        Some(self.canceling.load(Ordering::Acquire)).filter(|count| count % 2 == 0)
     }
 
     /// Waits for the queue; the error says why it cannot be had.

@@ -3,6 +3,7 @@
 //! A request's path reads top to bottom: `http` understands it, `read` or `write` carries it out, `workers`
 //! finish in the background what a write began.
 
+mod archives;
 mod backoff;
 mod clock;
 mod cluster;
@@ -21,6 +22,7 @@ mod write;
 
 pub use cluster::Cluster;
 pub use config::{Config, NodeConfig, Secret, UnavailableShardPolicy};
+pub use http_api::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
 pub use run::{ServeError, Server, run};
 
 use miroir_core::error::{ApiError, ErrorType};

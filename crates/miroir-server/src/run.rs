@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::archives;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http_api;
@@ -74,8 +75,13 @@ impl Server {
         let check: Arc<dyn NodeCheck> = Arc::clone(&cluster) as Arc<dyn NodeCheck>;
         cluster.fleet.probe_once(check.as_ref()).await;
         cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);
+        let cancelations = cluster.unfinished_cancelations().await?;
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
+        if let Err(error) = archives::remove_unfinished(&cluster.config.dump_dir) {
+            tracing::warn!(%error, "unfinished files stay where dumps are written");
+        }
         cluster.recover_writes().await?;
+        cluster.resume_cancelations(cancelations);
         workers::start_workers(&cluster);
         Ok(Self { cluster, listener })
     }

@@ -87,15 +87,28 @@ pub trait Store: Send + Sync + 'static {
     /// what was to be found out has been, and is about to be sent.
     async fn replace_intent(&self, task: TaskUid, details: Value, intent: Intent) -> Result<(), StoreError>;
 
-    /// Clears the intent of a task and records the node tasks, with the changes that come with them. The newest
-    /// task of each node is kept under [`newest_task_key`], which never goes back by this.
+    /// Clears the intent of a task, or keeps it until the task has ended, and records the node tasks, with the changes
+    /// that come with them. The newest task of each node is kept under [`newest_task_key`], which never goes back by
+    /// this.
     async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError>;
 
     /// Keeps of each node the newest of these tasks and of those kept before, under [`newest_task_key`].
     async fn note_newest_tasks(&self, tasks: Vec<NodeTask>) -> Result<(), StoreError>;
 
-    /// The intents not cleared yet with their tasks, by uid: what to send again after a crash.
+    /// The intents neither cleared nor kept, with their tasks, by uid: what to send again after a crash, to all nodes
+    /// but those that the task has node tasks of.
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError>;
+
+    /// What a task was to do, if that was acknowledged and kept; its payload is that of an intent.
+    async fn kept_intent(&self, uid: TaskUid) -> Result<Option<Value>, StoreError>;
+
+    /// Ends tasks that were canceled, and makes kept intents open ones, of which no nodes but those of these node
+    /// tasks have anything, all or nothing.
+    async fn cancel(
+        &self,
+        canceled: Vec<(TaskUid, TaskOutcome)>,
+        reopened: Vec<(TaskUid, Vec<NodeTask>)>,
+    ) -> Result<(), StoreError>;
 
     /// The next chunk of an intent's payload: the first, or the one after `after_seq`.
     async fn intent_payload(

@@ -263,7 +263,8 @@ pub struct NodeTask {
     pub task_uid: u64,
 }
 
-/// What is known once every replica has answered: recorded in one transaction that also clears the intent.
+/// What is known once every replica has answered: recorded in one transaction that also clears the intent,
+/// or keeps it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Acknowledgement {
     /// The Miroir task.
@@ -274,6 +275,9 @@ pub struct Acknowledgement {
     pub replica_changes: Vec<ReplicaStatus>,
     /// Changes to index records that take effect with the acknowledgement.
     pub index_changes: Vec<IndexChange>,
+    /// Whether the intent is kept until the task has ended, because it may be taken back from some nodes and then
+    /// have to be sent to them again.
+    pub keeps_intent: bool,
 }
 
 /// A task as recorded.

@@ -80,11 +80,13 @@ impl Cluster {
              replication_factor: {}\n\
              replica_groups: {}\n\
              task_store: {{ backend: sqlite, path: \"{}\" }}\n\
+             dump_dir: \"{}\"\n\
              nodes:\n",
             shape.shards,
             shape.replication_factor,
             shape.replica_groups,
             directory.path().join("miroir.db").display(),
+            directory.path().join("dumps").display(),
         );
         let mut proxies = Vec::new();
         for (number, node) in nodes.iter().enumerate() {

@@ -168,6 +168,11 @@ pub struct MeilisearchProcess {
 impl MeilisearchProcess {
     /// Starts a server on a free port and waits until it is ready.
     pub async fn start(master_key: Option<&str>) -> Self {
+        Self::start_with(master_key, &[]).await
+    }
+
+    /// The same with more arguments, such as a dump to begin with.
+    pub async fn start_with(master_key: Option<&str>, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let port = free_port();
         let mut arguments: Vec<String> = [
@@ -190,6 +195,7 @@ impl MeilisearchProcess {
         if let Some(key) = master_key {
             arguments.extend(["--master-key".to_owned(), key.to_owned()]);
         }
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let mut supervised = Supervised {
             program: meilisearch_binary(),
             arguments,

@@ -3,6 +3,7 @@
 //! have the same uids; only clocks differ.
 
 #![allow(clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

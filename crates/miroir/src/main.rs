@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod dev;
+mod dump;
 mod failure;
 mod listing;
 mod load;
@@ -42,6 +43,9 @@ enum Command {
     Dev(dev::DevArguments),
     /// Load a JSON, NDJSON or CSV file into an index and wait until it can be searched.
     Load(load::LoadArguments),
+    /// Take the dump of a Meilisearch into the cluster.
+    #[command(subcommand)]
+    Dump(dump::DumpCommand),
     /// Show the nodes, and which shards and documents each of them holds.
     Status(status::StatusArguments),
     /// Compare all replicas of every shard; fails when they are not the same.
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Serve(arguments) => serve::serve(arguments).await,
             Command::Dev(arguments) => dev::dev(arguments).await,
             Command::Load(arguments) => load::load(arguments).await,
+            Command::Dump(command) => dump::dump(command).await,
             Command::Status(arguments) => status::status(arguments).await,
             Command::Verify(arguments) => verify::verify(arguments).await,
             Command::Replica(command) => replica::replica(command).await,

@@ -99,6 +99,9 @@ actions! {
     NETWORK_UPDATE = "network.update",
     CHAT_COMPLETIONS = "chatCompletions",
     CHATS_GET = "chats.get",
+    CHATS_DELETE = "chats.delete",
+    CHATS_SETTINGS_GET = "chatsSettings.get",
+    CHATS_SETTINGS_UPDATE = "chatsSettings.update",
     WEBHOOKS_GET = "webhooks.get",
     WEBHOOKS_UPDATE = "webhooks.update",
     WEBHOOKS_DELETE = "webhooks.delete",
@@ -106,6 +109,11 @@ actions! {
 }
 
 impl Action {
+    /// The name by which a key lists it.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
     /// Whether a key may list this name.
     pub fn is_known(name: &str) -> bool {
         KNOWN.iter().any(|(known, _)| *known == name)

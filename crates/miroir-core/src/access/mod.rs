@@ -26,6 +26,11 @@ impl Access {
         Self::default()
     }
 
+    /// The uid of the key that was presented; `None` for the master key.
+    pub fn key_uid(&self) -> Option<&str> {
+        self.key.as_ref().map(|key| key.uid.as_str())
+    }
+
     /// Whether it is everything.
     pub fn is_unlimited(&self) -> bool {
         self.key.is_none()
@@ -60,7 +65,7 @@ impl Access {
                 }));
             }
         }
-        if !key.grants(action) || key.has_expired(now) {
+        if !key.grants(action) || key.indexes.is_empty() || key.has_expired(now) {
             return Err(refused());
         }
         Ok(Self { key: Some(key.clone()), rules })
@@ -167,6 +172,13 @@ mod tests {
         );
         let access = granted(rules(json!({ "*": { "filter": "a = 1" } })), "movies").unwrap();
         assert_eq!(access.search_filter("movies"), Some(&json!("a = 1")));
+    }
+
+    #[test]
+    fn a_key_for_no_index_opens_nothing() {
+        let none = key(&["*"], &[]);
+        assert!(Access::granted(&none, None, Action::SEARCH, None, 0).is_err());
+        assert!(Access::granted(&none, None, Action::TASKS_GET, None, 0).is_err());
     }
 
     #[test]

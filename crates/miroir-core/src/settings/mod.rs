@@ -227,6 +227,15 @@ pub fn to_user(node_settings: &Value, overlay: &Value) -> Value {
     settings
 }
 
+/// The settings as users see them, with the secrets that they are not shown: for a dump.
+pub fn with_secrets(user_settings: &Value, overlay: &Value) -> Value {
+    let mut settings = user_settings.clone();
+    if let Some(embedders) = settings.get_mut(EMBEDDERS) {
+        embedders::restore_secrets(embedders, overlay);
+    }
+    settings
+}
+
 /// The body of a `PATCH /settings` that gives a fresh index on a node the settings a user sees: for a new
 /// replica. For an index that has settings already there is [`repair_node_form`].
 pub fn full_node_form(user_settings: &Value, overlay: &Value, needs: NodeNeeds) -> Value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use miroir_core::access::{Action, ApiKey};
 use miroir_core::error::ApiError;
@@ -83,7 +84,9 @@ pub async fn create(
         let call = Call::post("/keys", spoilt(fields, &body), cluster.config.node_timeout);
         return Err(refusal(&cluster, &call).await.into());
     };
-    let issued = cluster.keys.create(cluster.store.as_ref(), key?).await?;
+    let (changing, key) = (Arc::clone(&cluster), key?);
+    let creation = async move { changing.keys.create(changing.store.as_ref(), key).await };
+    let issued = cluster.undisturbed(creation).await?;
     Ok(answer::json(StatusCode::CREATED, &view(&issued)))
 }
 
@@ -100,14 +103,14 @@ pub async fn update(
     let is_right = |(name, value): (&String, &Value)| {
         (name == "name" || name == "description") && (value.is_string() || value.is_null())
     };
-    let Some(fields) = fields.as_ref().filter(|fields| fields.iter().all(is_right)) else {
+    let Some(fields) = fields.as_ref().filter(|fields| fields.iter().all(is_right)).cloned() else {
         // A key that no node has.
         let path = format!("/keys/{}", Uuid::new_v4());
         let call = Call::new(Method::PATCH, path, cluster.config.node_timeout).json(spoilt(fields, &body));
         return Err(refusal(&cluster, &call).await.into());
     };
-    let text = |name: &str| fields.get(name).map(|value| value.as_str().map(str::to_owned));
-    let change = |key: &mut ApiKey| {
+    let text = move |name: &str| fields.get(name).map(|value| value.as_str().map(str::to_owned));
+    let change = move |key: &mut ApiKey| {
         if let Some(name) = text("name") {
             key.name = name;
         }
@@ -115,7 +118,9 @@ pub async fn update(
             key.description = description;
         }
     };
-    let issued = cluster.keys.update(cluster.store.as_ref(), &key, change).await?;
+    let changing = Arc::clone(&cluster);
+    let update = async move { changing.keys.update(changing.store.as_ref(), &key, change).await };
+    let issued = cluster.undisturbed(update).await?;
     Ok(answer::json(StatusCode::OK, &view(&issued)))
 }
 
@@ -124,19 +129,20 @@ pub async fn delete(
     State(cluster): State<Arc<Cluster>>,
     Path(key): Path<String>,
 ) -> Result<Response, Failure> {
-    cluster.keys.delete(cluster.store.as_ref(), &key).await?;
+    let changing = Arc::clone(&cluster);
+    cluster.undisturbed(async move { changing.keys.delete(changing.store.as_ref(), &key).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The body with something in it that no node takes.
-fn spoilt(fields: Option<Map<String, Value>>, body: &[u8]) -> String {
+fn spoilt(fields: Option<Map<String, Value>>, body: &Bytes) -> Bytes {
     match fields {
         Some(mut fields) => {
             fields.insert(UNKNOWN_FIELD.to_owned(), Value::Null);
-            Value::Object(fields).to_string()
+            Value::Object(fields).to_string().into()
         }
-        // It is no JSON, or no object: nobody takes it.
-        None => String::from_utf8_lossy(body).into_owned(),
+        // It is no JSON, or no object: nobody takes it. Were its bytes mended, it might become one.
+        None => body.clone(),
     }
 }
 

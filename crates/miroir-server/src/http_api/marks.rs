@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use miroir_core::access::Access;
 use miroir_core::error::ApiError;
 use miroir_core::marks::{RequestDigest, parse_mark};
 use miroir_core::search::MultiSearch;
@@ -39,7 +40,8 @@ impl<S: Sync> FromRequestParts<S> for Marks {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let key = mark(&parts.headers, &IDEMPOTENCY_KEY, "miroir_invalid_idempotency_key")?;
         let begin = || RequestDigest::begin(parts.method.as_str(), parts.uri.path(), parts.uri.query());
-        let idempotency = key.map(|key| (key.to_owned(), begin()));
+        let holder = parts.extensions.get::<Access>().and_then(Access::key_uid);
+        let idempotency = key.map(|key| (scoped(key, holder), begin()));
         let session = session(&parts.headers)?.map(str::to_owned);
         Ok(Self { idempotency, session })
     }
@@ -57,6 +59,12 @@ impl Marks {
     pub fn without_body(self) -> WriteMarks {
         self.with_body(&[])
     }
+}
+
+/// An idempotency key as it is stored: the clients of one API key neither meet the keys of another's nor learn of its
+/// tasks. A space is in neither.
+fn scoped(key: &str, holder: Option<&str>) -> String {
+    holder.map_or_else(|| key.to_owned(), |holder| format!("{holder} {key}"))
 }
 
 /// Makes reads with a session wait for what the session wrote.

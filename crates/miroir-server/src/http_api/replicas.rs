@@ -99,12 +99,13 @@ pub async fn verify(
     }
     let index = cluster.handle(&request.index);
     let verifying = Arc::clone(&cluster);
-    let (settings, found) = undisturbed(&cluster, async move {
-        let settings = verifying.verify_settings(&index, request.repair).await.map_err(cannot_verify)?;
-        let found = verifying.verify(&index, &shards, request.repair).await.map_err(cannot_verify)?;
-        Ok((settings, found))
-    })
-    .await?;
+    let (settings, found) = cluster
+        .undisturbed(async move {
+            let settings = verifying.verify_settings(&index, request.repair).await.map_err(cannot_verify)?;
+            let found = verifying.verify(&index, &shards, request.repair).await.map_err(cannot_verify)?;
+            Ok((settings, found))
+        })
+        .await?;
     Ok(answer::json(StatusCode::OK, &json!({ "documents": found, "settings": settings })))
 }
 
@@ -130,20 +131,11 @@ pub async fn promote(
     let promotions = match request.confirm {
         true => {
             let (promoting, node, only) = (Arc::clone(&cluster), Arc::clone(node), request.index.clone());
-            undisturbed(&cluster, async move { promoting.promote(&node, only.as_deref()).await }).await?
+            cluster.undisturbed(async move { promoting.promote(&node, only.as_deref()).await }).await?
         }
         false => cluster.promotions(node, only).await?,
     };
     Ok(answer::json(StatusCode::OK, &json!({ "promoted": request.confirm, "shards": promotions })))
-}
-
-/// Runs something to its end even if the operator hangs up in the middle of it.
-async fn undisturbed<T: Send + 'static>(
-    cluster: &Cluster,
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    let working = cluster.tasks.spawn_on(work, &cluster.runtime);
-    working.await.unwrap_or_else(|error| Err(ApiError::internal(format!("it was interrupted: {error}"))))
 }
 
 fn cannot_verify(error: RepairError) -> ApiError {

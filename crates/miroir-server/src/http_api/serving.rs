@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
-use super::routes;
+use super::{entrance, service};
 use crate::cluster::Cluster;
 
 /// Connections that may wait to be taken up by a thread.
@@ -33,7 +35,7 @@ pub async fn serve(
     stop: &CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
-    let router = routes(cluster);
+    let router = service(cluster);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (running, one_ended) = (TaskTracker::new(), CancellationToken::new());
     let mut handovers = Vec::new();
@@ -91,7 +93,9 @@ fn start_thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("miroir-serve-{number}")).spawn(move || {
         let listener = HandedOver { connections };
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        let service = router.map_request(entrance::tidy_path as fn(Request) -> Request);
+        let serving = axum::serve(listener, axum::ServiceExt::<Request>::into_make_service(service))
+            .with_graceful_shutdown(stop.cancelled_owned());
         let served = runtime.block_on(async {
             tokio::select! {
                 served = serving => served,

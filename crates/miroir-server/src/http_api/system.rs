@@ -1,4 +1,4 @@
-//! `/health`, `/version`, `/stats`.
+//! `/`, `/health`, `/version`, `/stats`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,11 @@ use crate::index_uid;
 use crate::read::shard_unavailable;
 
 const VERSION_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whoever looks for a Meilisearch here has found one.
+pub async fn root() -> Response {
+    answer::json(StatusCode::OK, &json!({ "status": "Meilisearch is running" }))
+}
 
 /// Miroir itself is there; `/_miroir/ready` tells whether the nodes are.
 pub async fn health() -> Response {

@@ -14,11 +14,10 @@ use serde_json::{Value, json};
 use super::answer::{self, Failure};
 use super::marks::Marks;
 use super::task_filter::{ListRequest, Malformed, parse_list, parse_selection, spoilt};
-use super::unsupported::unsupported;
 use crate::clock::duration_between;
 use crate::cluster::Cluster;
 use crate::store_error;
-use crate::write::encode;
+use crate::write::{HIDDEN_DETAILS, encode};
 
 /// How long it took, once it has ended.
 pub(super) fn duration(task: &TaskRecord) -> Option<String> {
@@ -29,7 +28,9 @@ pub(super) fn duration(task: &TaskRecord) -> Option<String> {
 pub(super) fn visible_details(task: &TaskRecord) -> Value {
     let mut details = task.details.clone();
     if let Some(fields) = details.as_object_mut() {
-        fields.remove("distinctDocuments");
+        for hidden in HIDDEN_DETAILS {
+            fields.remove(hidden);
+        }
     }
     details
 }
@@ -112,14 +113,21 @@ pub async fn delete(
     Ok(answer::json(StatusCode::OK, &summary))
 }
 
-/// Cancelling tasks is not supported (see `docs/architecture.md`); what is wrong with a request is said all the same.
-pub async fn cancel(State(cluster): State<Arc<Cluster>>, RawQuery(query): RawQuery) -> Failure {
+/// Cancels the tasks that match, as far as it is not too late for them.
+pub async fn cancel(
+    State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
+    RawQuery(query): RawQuery,
+    marks: Marks,
+) -> Result<Response, Failure> {
     let filter = query.unwrap_or_default();
-    match parse_selection(Some(&filter)) {
-        Ok(Some(_)) => unsupported("Cancelling tasks").into(),
-        Ok(None) => missing_filters("cancel").into(),
-        Err(Malformed) => refused(&cluster, Method::POST, "/tasks/cancel", &filter).await,
-    }
+    let selection = match parse_selection(Some(&filter)) {
+        Ok(Some(selection)) => TaskQuery { visible: access.visible(), ..selection },
+        Ok(None) => return Err(missing_filters("cancel").into()),
+        Err(Malformed) => return Err(refused(&cluster, Method::POST, "/tasks/cancel", &filter).await),
+    };
+    let summary = cluster.cancel_tasks(selection, &format!("?{filter}"), marks.without_body()).await?;
+    Ok(answer::json(StatusCode::OK, &summary))
 }
 
 /// A node's refusal of filters that are wrong.

@@ -30,6 +30,12 @@ pub fn restricted_searches(body: &Bytes, access: &Access) -> Option<Result<Bytes
         return Some(Ok(body.clone()));
     }
     let mut fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let faceted = fields.get("federation").and_then(|federation| federation.get("facetsByIndex"));
+    let mut faceted = faceted.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    if faceted.any(|uid| !access.allows_index(uid)) {
+        // What is wrong with such a list tells whether the index is there and how it is set.
+        return Some(Err(refused()));
+    }
     let queries = fields.get_mut("queries").and_then(Value::as_array_mut);
     for (place, query) in queries.into_iter().flatten().enumerate() {
         let Some(query) = query.as_object_mut() else { continue };

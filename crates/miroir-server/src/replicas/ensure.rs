@@ -16,9 +16,9 @@ const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// How long to wait until earlier writes have been applied.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait for a turn among the writes.
-const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// How long writes may be held up at a time.
-const HOLD_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ pub(crate) async fn hold<T>(
 
 /// Waits until every write of the index that has been accepted by now has been applied. Before the queue is held as
 /// well as under it: a task may have to wait for a node that is away.
-async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
+pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairError> {
     let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
     let mut newest = None;
     loop {

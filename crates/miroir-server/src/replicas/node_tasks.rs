@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use miroir_node::{Call, Node, NodeError, NodeTaskState, NodeTaskStatus};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -70,6 +71,13 @@ pub(crate) async fn wait_for_end(
             _ => tokio::time::sleep(pause_after(begun)).await,
         }
     }
+}
+
+/// Tells a node to cancel some of its tasks and returns once that is done, whether or not it was too late for some.
+pub(crate) async fn cancel(node: &Node, tasks: &[u64], limit: Duration) -> Result<(), NodeError> {
+    let uids = tasks.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let call = Call::new(Method::POST, format!("/tasks/cancel?uids={uids}"), ASK_LIMIT);
+    carry_out(node, &call, limit).await.map(|_| ())
 }
 
 /// Whether a node has nothing left to do for an index.

@@ -176,7 +176,7 @@ impl Repair<'_> {
         let generation = self.index.generation();
         // In this order: a task that comes in between is a newer one.
         let newest = newest(self.target, Some(&view.record.node_uid)).await?;
-        let was_idle = is_idle(self.target, &view.record.node_uid).await?;
+        let mut was_idle = is_idle(self.target, &view.record.node_uid).await?;
         let mut seen = Seen { generation, newest, parts: Vec::new() };
         for part in parts(view, &self.ways(view, self.shards, compare)) {
             let lack = self.difference(view, &part).await?;
@@ -196,6 +196,10 @@ impl Repair<'_> {
             } else {
                 seen.parts.push((part, lack));
             }
+        }
+        // Of a source as well: what it was about to do would be missed.
+        for source in sources_of(&seen.parts) {
+            was_idle = was_idle && is_idle(source, &self.index.uid).await?;
         }
         Ok((copied, (copied == 0 && was_idle).then_some(seen)))
     }
@@ -329,6 +333,15 @@ impl Repair<'_> {
             report.doing(format!("{what}: {done} of {total} documents copied, about {left:.0} s left"));
         }
     }
+}
+
+/// The nodes that were compared with.
+fn sources_of(parts: &[(Part, Lack)]) -> Vec<&Node> {
+    let mut sources: Vec<&Node> =
+        parts.iter().flat_map(|(part, _)| part).map(|(source, ..)| source.as_ref()).collect();
+    sources.sort_by_key(|source| source.id());
+    sources.dedup_by_key(|source| source.id());
+    sources
 }
 
 /// Everything to compare, in parts that fit into memory.

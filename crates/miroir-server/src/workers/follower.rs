@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use miroir_node::{NodeTaskState, NodeTaskStatus};
-use miroir_store::{TaskRecord, TaskStatus};
+use miroir_store::{StoreError, TaskRecord, TaskStatus};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::task_end::{TaskEnd, end_tasks};
 use crate::clock::now;
 use crate::cluster::Cluster;
+use crate::index::Index;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -36,11 +37,18 @@ pub(super) struct Followed {
     pub lost: BTreeMap<String, String>,
     /// How far its end has come.
     pub end: TaskEnd,
+    /// Since when what is known means something (see `Index::untroubled`).
+    since: u64,
 }
 
 impl Followed {
-    pub fn new(record: TaskRecord) -> Self {
-        Self { record, states: HashMap::new(), lost: BTreeMap::new(), end: TaskEnd::default() }
+    pub fn new(record: TaskRecord, since: u64) -> Self {
+        Self { record, states: HashMap::new(), lost: BTreeMap::new(), end: TaskEnd::default(), since }
+    }
+
+    /// Whether what is known means anything: not when tasks of its index have been canceled meanwhile.
+    pub fn is_untroubled(&self, cluster: &Cluster) -> bool {
+        index_of(cluster, &self.record).untroubled() == Some(self.since)
     }
 
     /// The node tasks that have not ended.
@@ -79,6 +87,7 @@ pub(crate) async fn follow_tasks(cluster: Arc<Cluster>, mut acknowledged: mpsc::
             }
             () = tokio::time::sleep(wait) => {}
         }
+        followed.retain(|_, task| task.is_untroubled(&cluster));
         if followed.is_empty() {
             continue;
         }
@@ -88,22 +97,47 @@ pub(crate) async fn follow_tasks(cluster: Arc<Cluster>, mut acknowledged: mpsc::
     }
 }
 
+fn index_of(cluster: &Cluster, task: &TaskRecord) -> Arc<Index> {
+    cluster.handle(task.index_uid.as_deref().unwrap_or_default())
+}
+
+/// Follows a task from now on, if it has not ended and has been sent.
+async fn follow(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>, record: TaskRecord) {
+    let uid = record.uid;
+    if followed.contains_key(&uid) {
+        return;
+    }
+    let Some(since) = index_of(cluster, &record).untroubled() else { return };
+    // What was read before tasks were canceled may be out of date.
+    let read = if since == 0 { Ok(Some(record)) } else { cluster.store.task(uid).await };
+    match read {
+        // Without node tasks it is still being dispatched.
+        Ok(record) => {
+            let is_on_its_way =
+                |record: &TaskRecord| !record.status.is_finished() && !record.node_tasks.is_empty();
+            followed.extend(record.filter(is_on_its_way).map(|record| (uid, Followed::new(record, since))));
+        }
+        Err(error) => cannot_read(uid, &error),
+    }
+}
+
+fn cannot_read(task: u64, error: &StoreError) {
+    tracing::error!(%error, task, "cannot read a task; it is taken up again later");
+}
+
 async fn adopt(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>, uid: u64) {
     match cluster.store.task(uid).await {
-        Ok(Some(record)) if !record.status.is_finished() => {
-            followed.entry(uid).or_insert_with(|| Followed::new(record));
-        }
-        Ok(_) => {}
-        Err(error) => tracing::error!(%error, task = uid, "cannot read a task; it is taken up again later"),
+        Ok(Some(record)) => follow(cluster, followed, record).await,
+        Ok(None) => {}
+        Err(error) => cannot_read(uid, &error),
     }
 }
 
 async fn adopt_unfinished(cluster: &Cluster, followed: &mut BTreeMap<u64, Followed>) {
     match cluster.store.unfinished().await {
         Ok(records) => {
-            // Without node tasks it is still being dispatched.
-            for record in records.into_iter().filter(|record| !record.node_tasks.is_empty()) {
-                followed.entry(record.uid).or_insert_with(|| Followed::new(record));
+            for record in records {
+                follow(cluster, followed, record).await;
             }
         }
         Err(error) => tracing::error!(%error, "cannot read the unfinished tasks"),

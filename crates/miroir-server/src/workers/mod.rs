@@ -1,7 +1,9 @@
 //! Background jobs, one file each. Every one belongs to the cluster's task tracker and ends when told to stop.
 
 mod anti_entropy;
+mod archives;
 mod follower;
+mod import;
 mod repair;
 mod settings;
 mod task_end;
@@ -17,5 +19,7 @@ pub(crate) use worker::{Report, WorkerStatus};
 /// Starts the workers that look for something to do on their own.
 pub(crate) fn start_workers(cluster: &Arc<Cluster>) {
     worker::start(cluster, repair::RepairWorker::default());
+    worker::start(cluster, archives::ArchivesWorker::default());
+    worker::start(cluster, import::ImportWorker);
     worker::start(cluster, anti_entropy::AntiEntropyWorker::new(cluster.config.anti_entropy_interval));
 }

@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::write::settle_settings;
+use crate::write::{nothing_done, settle_settings};
 
 /// Pauses before it is tried again to end a task that could not be ended.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +65,9 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
     let mut ended = false;
     for uid in complete {
         let Some(mut task) = followed.remove(&uid) else { continue };
+        if !task.is_untroubled(cluster) {
+            continue;
+        }
         match end_task(cluster, &mut task).await {
             Ok(()) => ended = true,
             Err(error) => {
@@ -270,6 +273,9 @@ fn outcome(
 
 /// Fills in the counts that are only known at the end. Copies of a document count once.
 fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
+    if failed {
+        return nothing_done(task.record.details.clone());
+    }
     let mut details = task.record.details.clone();
     let Some(fields) = details.as_object_mut() else { return details };
     let sum = |name: &str| -> u64 {
@@ -285,18 +291,12 @@ fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
     } else if let Some(foretold) = fields.get("deletedDocuments") {
         let deleted = sum("deletedDocuments");
         let copies = cluster.copies().max(1) as u64;
-        let counted = if failed { 0 } else { foretold.as_u64().unwrap_or((deleted + copies / 2) / copies) };
+        let counted = foretold.as_u64().unwrap_or((deleted + copies / 2) / copies);
         fields.insert("deletedDocuments".to_owned(), json!(counted));
     }
     if fields.contains_key("indexedDocuments") {
-        let indexed = if failed {
-            0
-        } else {
-            fields
-                .remove("distinctDocuments")
-                .and_then(|count| count.as_u64())
-                .unwrap_or_else(|| sum("indexedDocuments"))
-        };
+        let distinct = fields.remove("distinctDocuments").and_then(|count| count.as_u64());
+        let indexed = distinct.unwrap_or_else(|| sum("indexedDocuments"));
         fields.insert("indexedDocuments".to_owned(), json!(indexed));
     }
     details
@@ -325,6 +325,7 @@ mod tests {
             min_write_acks: 1,
             nodes: Vec::new(),
             store_path,
+            dump_dir: directory.join("dumps"),
             node_timeout: Duration::from_secs(1),
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             max_body_bytes: 0,
@@ -347,7 +348,7 @@ mod tests {
             started_at: None,
             finished_at: None,
         };
-        let mut task = Followed::new(record);
+        let mut task = Followed::new(record, 0);
         task.states.insert(("a".to_owned(), 1), state);
         task
     }

@@ -4,8 +4,9 @@
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
 //! `later` is for what is accepted at once and done when all before it has been applied: `swap`, which exchanges names, and
 //! `edit`, which has a function edit documents, aside, in a `scratch` index.
-//! `task_deletion` is about tasks and no index, and so does not pass through the sequencer.
+//! `task_deletion` and `cancelation` are about tasks and no index, and so do not pass through the sequencer.
 
+mod cancelation;
 mod deletions;
 mod dispatch;
 mod edit;
@@ -27,10 +28,13 @@ mod task_deletion;
 pub use edit::Edit;
 pub use later::{Later, LaterRequest};
 pub(crate) use operation::encode;
-pub(crate) use outcome::{parse_refusal, settle_settings};
+pub(crate) use outcome::{nothing_done, parse_refusal, settle_settings};
 pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
 pub(crate) use scratch::{NOWHERE, is_scratch};
-pub use sequencer::Accepted;
+pub use sequencer::{Accepted, TaskSummary};
+
+/// Details of tasks that are kept for their end and not shown.
+pub(crate) const HIDDEN_DETAILS: [&str; 2] = ["distinctDocuments", cancelation::WANTED];

@@ -58,6 +58,9 @@ pub enum Operation {
         update: bool,
         /// The index's primary key, always named so that nodes cannot infer different ones.
         primary_key: Option<String>,
+        /// The index had no primary key before.
+        #[serde(default)]
+        settles_key: bool,
     },
     /// Replace documents, which are the intent's payload, and delete others: what a function did to them.
     EditDocuments {
@@ -172,7 +175,7 @@ impl Operation {
                 });
                 calls
             }
-            Self::AddDocuments { create: new_settings, update, primary_key } => {
+            Self::AddDocuments { create: new_settings, update, primary_key, .. } => {
                 let mut calls = new_settings
                     .as_ref()
                     .map_or(Vec::new(), |settings| create(uid, primary_key.as_deref(), settings, limit));
@@ -272,6 +275,19 @@ impl Operation {
     /// index may hold what is left of another of the same name.
     pub fn state_of_missed(&self) -> ReplicaState {
         if self.creates_index() { ReplicaState::Joining } else { ReplicaState::Stale }
+    }
+
+    /// Whether nothing but the documents is changed by it, so that nodes which have not carried it out can be told not
+    /// to, and be sent it once more.
+    pub fn can_be_taken_back(&self) -> bool {
+        match self {
+            Self::AddDocuments { create, settles_key, .. } => create.is_none() && !settles_key,
+            Self::DeleteDocuments { tie_break, .. } | Self::DeleteByFilter { tie_break, .. } => {
+                tie_break.is_none()
+            }
+            Self::ClearDocuments => true,
+            _ => false,
+        }
     }
 
     /// Whether only a node can tell that it is right, so that one is asked before the others.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_store::{Acknowledgement, IndexChange, IndexRecord, StoreError, TaskOutcome, TaskStatus};
+use serde_json::Value;
 
 use crate::clock::now;
 use crate::cluster::Cluster;
@@ -16,6 +17,17 @@ use crate::write::operation::Operation;
 use crate::write::positions::PendingWrites;
 use crate::write::refusal::not_acknowledged;
 
+/// The details of a write that did nothing, because it failed or was canceled.
+pub(crate) fn nothing_done(mut details: Value) -> Value {
+    if let Some(fields) = details.as_object_mut() {
+        fields.remove("distinctDocuments");
+        for count in ["indexedDocuments", "deletedDocuments"] {
+            fields.entry(count).and_modify(|count| *count = 0.into());
+        }
+    }
+    details
+}
+
 impl Cluster {
     /// Records what a dispatch came to. After an error the intent is still open: nodes may differ, and the write
     /// must be sent again before any other write of the index.
@@ -23,6 +35,7 @@ impl Cluster {
         &self,
         index: &Index,
         task_uid: u64,
+        operation: &Operation,
         dispatched: &Dispatched,
         judgement: &Judgement,
     ) -> Result<(), ApiError> {
@@ -38,6 +51,7 @@ impl Cluster {
             node_tasks: dispatched.node_tasks.clone(),
             replica_changes: stale.clone(),
             index_changes: Vec::new(),
+            keeps_intent: operation.can_be_taken_back(),
         };
         self.store.acknowledged(acknowledgement).await.map_err(store_error)?;
         self.publish_aside(index, &stale);

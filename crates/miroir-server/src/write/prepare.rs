@@ -220,7 +220,9 @@ impl Cluster {
             "distinctDocuments": batch.distinct_len(),
         });
         let create = index.is_none().then(|| self.default_node_settings(&record));
-        let operation = Operation::AddDocuments { create, update, primary_key };
+        let settles_key =
+            primary_key.is_some() && index.is_none_or(|index| index.record.primary_key.is_none());
+        let operation = Operation::AddDocuments { create, update, primary_key, settles_key };
         Ok(send(operation, details, Payload::Batch(Arc::new(batch)), Some(record)))
     }
 

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use http::StatusCode;
 use miroir_core::documents::StampedDocuments;
 use miroir_core::shard::ShardId;
-use miroir_store::{IndexChange, StoreError};
+use miroir_store::{IndexChange, NodeTask, StoreError};
 
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
@@ -40,6 +40,16 @@ pub struct Interrupted {
     pub dispatched: Dispatched,
     /// No more nodes are needed, as far as is known.
     pub decided: bool,
+}
+
+impl Interrupted {
+    /// A recorded write that nodes must be sent, except those that have these tasks of it. What the others said to an
+    /// earlier try is not known.
+    pub fn new(task_uid: u64, operation: Operation, node_tasks: Vec<NodeTask>) -> Self {
+        let acknowledged = node_tasks.iter().map(|task| task.node.clone()).collect();
+        let dispatched = Dispatched { node_tasks, acknowledged, ..Dispatched::default() };
+        Self { task_uid, operation, dispatched, decided: true }
+    }
 }
 
 impl fmt::Display for Interrupted {
@@ -68,9 +78,7 @@ impl Cluster {
                     task.uid
                 ))
             })?;
-            // Whatever the nodes said to the earlier life is not known.
-            let (dispatched, decided) = (Dispatched::default(), true);
-            let write = Interrupted { task_uid: task.uid, operation, dispatched, decided };
+            let write = Interrupted::new(task.uid, operation, task.node_tasks);
             by_index.entry(task.index_uid.unwrap_or_default()).or_default().push(write);
         }
         for (uid, writes) in by_index {
@@ -166,7 +174,8 @@ impl Cluster {
             self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
             return self.give_up(index, pending, write, view.as_deref(), status, &body).await;
         }
-        let done = self.acknowledge(index, write.task_uid, &write.dispatched, &judgement).await;
+        let done =
+            self.acknowledge(index, write.task_uid, &write.operation, &write.dispatched, &judgement).await;
         done.map_err(|error| if write.decided { error.message } else { write.dispatched.reasons() })
     }
 

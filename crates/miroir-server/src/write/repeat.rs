@@ -18,7 +18,7 @@ impl Cluster {
     /// To be asked when the queue was had or refused: the same request is about the same index, so the first one
     /// has come to its acknowledgement by then, or is what holds the queue up. (Another request with that key may
     /// be on its way to another index; that is found out when it is recorded.)
-    pub(super) async fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<Accepted>, ApiError> {
+    pub(crate) async fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<Accepted>, ApiError> {
         let Some(IdempotencyKey { key, digest }) = key else { return Ok(None) };
         let earlier = self.store.keyed_task(key, &now()).await.map_err(store_error)?;
         let Some(earlier) = earlier else { return Ok(None) };
@@ -42,6 +42,8 @@ impl Cluster {
 
 /// The error for a key that was used for another request.
 pub fn key_reused(key: &str, task: u64) -> ApiError {
+    // As the client gave it: what goes before is whose it is.
+    let key = key.rsplit(' ').next().unwrap_or(key);
     let message = format!(
         "The idempotency key `{key}` was used for another request, which became task {task}. Nothing was done. Give \
          each request a key of its own, and send it again with the same key only unchanged."

@@ -266,7 +266,7 @@ impl Cluster {
         }
         let judgement =
             dispatched.judge(&view, &concerned, self.config.min_write_acks, operation.state_of_missed());
-        if let Err(error) = self.acknowledge(index, task_uid, &dispatched, &judgement).await {
+        if let Err(error) = self.acknowledge(index, task_uid, &operation, &dispatched, &judgement).await {
             // Whatever failed, what was sent will be carried out.
             let is_said = error.code == NO_QUORUM;
             let error = if is_said { error } else { not_acknowledged(task_uid, &error.message) };

@@ -79,6 +79,7 @@ impl Cluster {
         task: u64,
         swaps: Vec<IndexSwap>,
     ) -> Result<(), StoreError> {
+        let _for_long = self.names_for_long.write().await;
         let _names = self.names.write().await;
         let mut recordings = Vec::new();
         for index in turns.indexes() {

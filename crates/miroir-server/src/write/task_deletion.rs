@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use miroir_core::error::ApiError;
-use miroir_store::{NewTask, TaskOutcome, TaskQuery, TaskStatus, WriteMarks};
+use miroir_store::{NewTask, StoreError, TaskOutcome, TaskQuery, TaskStatus, WriteMarks};
 use serde_json::json;
 
 use crate::clock::now;
@@ -26,6 +26,7 @@ impl Cluster {
         if let Some(before) = self.repeated(marks.idempotency.as_ref()).await? {
             return Ok(before.summary);
         }
+        let key = marks.idempotency.clone();
         let enqueued_at = now();
         let outcome = TaskOutcome {
             status: TaskStatus::Succeeded,
@@ -44,7 +45,15 @@ impl Cluster {
             outcome: Some(outcome),
             marks,
         };
-        let task_uid = self.store.delete_tasks(deletion, query).await.map_err(store_error)?;
+        let task_uid = match self.store.delete_tasks(deletion, query).await {
+            Ok(task_uid) => task_uid,
+            // No queue holds the second of two equal requests back until the first is done.
+            Err(error @ StoreError::KeyTaken { .. }) => {
+                let before = self.repeated(key.as_ref()).await?;
+                return before.map(|before| before.summary).ok_or_else(|| store_error(error));
+            }
+            Err(error) => return Err(store_error(error)),
+        };
         let kind = Cow::Borrowed(KIND);
         Ok(TaskSummary { task_uid, index_uid: None, status: "enqueued", kind, enqueued_at })
     }

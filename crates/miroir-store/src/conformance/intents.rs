@@ -7,7 +7,8 @@ use serde_json::json;
 use super::indexes::{index, replica};
 use super::{NOW, TestBackend, new_task, outcome};
 use crate::{
-    Acknowledgement, IndexChange, IndexRecord, Intent, NodeTask, Store, StoreError, TaskStatus, TaskUid,
+    Acknowledgement, IndexChange, IndexRecord, Intent, NodeTask, Store, StoreError, TaskOutcome, TaskStatus,
+    TaskUid,
 };
 
 pub(crate) fn intent(chunks: Vec<Vec<u8>>) -> Intent {
@@ -96,6 +97,7 @@ pub(crate) async fn acknowledging_clears_the_intent_with_its_changes(backend: &d
         node_tasks: node_tasks(),
         replica_changes: vec![missed.clone()],
         index_changes: vec![IndexChange::Put(Box::new(renamed.clone()))],
+        keeps_intent: false,
     };
     store.acknowledged(acknowledgement).await.unwrap();
     drop(store);
@@ -124,6 +126,7 @@ pub(crate) async fn a_bad_acknowledgement_changes_nothing(backend: &dyn TestBack
         node_tasks: node_tasks(),
         replica_changes: vec![replica("movies", 1, "n1", ReplicaState::Stale, "")],
         index_changes: vec![unknown],
+        keeps_intent: false,
     };
     let refused = store.acknowledged(acknowledgement.clone()).await;
     assert_eq!(refused, Err(StoreError::UnknownIndex("unknown".to_owned())));
@@ -148,6 +151,49 @@ pub(crate) async fn abandoning_ends_the_task(backend: &dyn TestBackend) {
     assert_eq!(store.intent_payload(uid, None).await.unwrap(), None);
     assert_eq!(store.task(uid).await.unwrap().unwrap().status, TaskStatus::Failed);
     assert_eq!(store.indexes().await.unwrap(), vec![]);
+}
+
+pub(crate) async fn a_kept_intent_can_be_sent_again_until_its_task_has_ended(backend: &dyn TestBackend) {
+    let store = backend.open().await.unwrap();
+    let mut uids = Vec::new();
+    for count in 0..3_u8 {
+        uids.push(store.begin(new_task("movies"), Some(intent(vec![vec![count; 3]]))).await.unwrap());
+    }
+    let kept = |task_uid| Acknowledgement {
+        task_uid,
+        node_tasks: node_tasks(),
+        keeps_intent: true,
+        ..Acknowledgement::default()
+    };
+    for uid in &uids {
+        assert_eq!(store.kept_intent(*uid).await.unwrap(), None, "it is open");
+        store.acknowledged(kept(*uid)).await.unwrap();
+    }
+    assert_eq!(store.open_intents().await.unwrap(), vec![]);
+
+    let canceled = TaskOutcome { canceled_by: Some(9), ..outcome(TaskStatus::Canceled) };
+    let left = vec![NodeTask { node: "n1".to_owned(), task_uid: 7 }];
+    let unknown = store.cancel(vec![(uids[0], canceled.clone())], vec![(99, left.clone())]).await;
+    assert_eq!(unknown, Err(StoreError::UnknownTask(99)));
+    assert_eq!(store.task(uids[0]).await.unwrap().unwrap().status, TaskStatus::Enqueued, "all or nothing");
+    store.cancel(vec![(uids[0], canceled)], vec![(uids[1], left.clone())]).await.unwrap();
+    drop(store);
+
+    let store = backend.open().await.unwrap();
+    let task = store.task(uids[0]).await.unwrap().unwrap();
+    assert_eq!((task.status, task.canceled_by), (TaskStatus::Canceled, Some(9)));
+    assert_eq!(store.intent_payload(uids[0], None).await.unwrap(), None);
+    let open = store.open_intents().await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|(task, _)| (task.uid, task.node_tasks)).collect();
+    assert_eq!(open, vec![(uids[1], left)]);
+    assert_eq!(stored_payload(&*store, uids[1]).await.0, vec![1; 3]);
+    assert_eq!(
+        store.kept_intent(uids[2]).await.unwrap(),
+        Some(json!({"write": "documents", "nodes": ["n0", "n1"]}))
+    );
+    store.finish(uids[2], outcome(TaskStatus::Succeeded)).await.unwrap();
+    assert_eq!(store.kept_intent(uids[2]).await.unwrap(), None);
+    assert_eq!(store.intent_payload(uids[2], None).await.unwrap(), None);
 }
 
 pub(crate) async fn a_finished_task_has_no_intent(backend: &dyn TestBackend) {

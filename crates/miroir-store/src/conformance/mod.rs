@@ -54,6 +54,7 @@ macro_rules! conformance_tests {
             acknowledging_clears_the_intent_with_its_changes,
             a_bad_acknowledgement_changes_nothing,
             abandoning_ends_the_task,
+            a_kept_intent_can_be_sent_again_until_its_task_has_ended,
             a_finished_task_has_no_intent,
             a_key_is_used_once,
             one_of_many_with_one_key_is_recorded,

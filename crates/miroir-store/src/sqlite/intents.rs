@@ -18,7 +18,8 @@ pub(super) fn record(
     operation: &Value,
     payload: Payload,
 ) -> Result<(), Failure> {
-    let mut statement = connection.prepare_cached("INSERT INTO intents VALUES (?1, ?2)")?;
+    let mut statement =
+        connection.prepare_cached("INSERT INTO intents (task_uid, operation) VALUES (?1, ?2)")?;
     statement.execute(params![to_column(uid)?, to_json(operation)?])?;
     let mut rows = PayloadRows { connection, uid: to_column(uid)?, seq: 0 };
     let mut pending = BytesMut::new();
@@ -61,9 +62,35 @@ pub(super) fn clear(connection: &Connection, uid: TaskUid) -> Result<(), Failure
     Ok(())
 }
 
+/// Keeps an intent that needs not be sent again, in case it has to be after all.
+pub(super) fn keep(connection: &Connection, uid: TaskUid) -> Result<(), Failure> {
+    let mut statement =
+        connection.prepare_cached("UPDATE intents SET acknowledged = 1 WHERE task_uid = ?1")?;
+    statement.execute([to_column(uid)?])?;
+    Ok(())
+}
+
+/// Makes a kept intent one that is to be sent.
+pub(super) fn reopen(connection: &Connection, uid: TaskUid) -> Result<(), Failure> {
+    let mut statement =
+        connection.prepare_cached("UPDATE intents SET acknowledged = 0 WHERE task_uid = ?1")?;
+    match statement.execute([to_column(uid)?])? {
+        0 => Err(StoreError::Invalid(format!("what task {uid} was to do is not known any more")).into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn kept(connection: &Connection, uid: TaskUid) -> Result<Option<Value>, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT operation FROM intents WHERE task_uid = ?1 AND acknowledged")?;
+    let read = |row: &Row<'_>| from_json(row.get_ref(0)?.as_str()?);
+    Ok(statement.query_row([to_column(uid)?], read).optional()?)
+}
+
 pub(super) fn open(connection: &Connection) -> Result<Vec<(TaskRecord, Value)>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT tasks.*, operation FROM intents JOIN tasks ON uid = task_uid ORDER BY task_uid",
+        "SELECT tasks.*, operation FROM intents JOIN tasks ON uid = task_uid \
+         WHERE NOT acknowledged ORDER BY task_uid",
     )?;
     let read =
         |row: &Row<'_>| Ok((tasks::read_record(row)?, from_json(row.get_ref("operation")?.as_str()?)?));

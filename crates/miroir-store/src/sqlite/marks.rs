@@ -29,7 +29,7 @@ SELECT uid FROM tasks WHERE idempotency_key = ?1
 UNION ALL SELECT uid FROM keys_of_deleted_tasks WHERE idempotency_key = ?1";
 pub(super) const KEYED_TASK: &str = "
 SELECT uid, index_uid, kind, enqueued_at, request_digest,
-       EXISTS (SELECT 1 FROM intents WHERE task_uid = uid) AS is_open
+       EXISTS (SELECT 1 FROM intents WHERE task_uid = uid AND NOT acknowledged) AS is_open
 FROM tasks WHERE idempotency_key = ?1 AND enqueued_at > ?2
 UNION ALL SELECT uid, index_uid, kind, enqueued_at, request_digest, FALSE
 FROM keys_of_deleted_tasks WHERE idempotency_key = ?1 AND enqueued_at > ?2";

@@ -72,7 +72,7 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 4] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, NAMES_ON_NODES];
+const STEPS: [&str; 5] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS, NAMES_ON_NODES];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -110,7 +110,12 @@ const API_KEYS: &str = "
 CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 ";
 
-/// To version 6: what an index is called on nodes.
+/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended.
+const KEPT_INTENTS: &str = "
+ALTER TABLE intents ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+";
+
+/// To version 7: what an index is called on nodes.
 const NAMES_ON_NODES: &str = "
 ALTER TABLE indexes ADD COLUMN node_uid TEXT NOT NULL DEFAULT '';
 UPDATE indexes SET node_uid = uid;

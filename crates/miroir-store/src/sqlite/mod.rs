@@ -166,11 +166,14 @@ impl Store for SqliteStore {
     async fn acknowledged(&self, acknowledgement: Acknowledgement) -> Result<(), StoreError> {
         self.writer
             .write(move |connection| {
-                let Acknowledgement { task_uid, node_tasks, replica_changes, index_changes } =
+                let Acknowledgement { task_uid, node_tasks, replica_changes, index_changes, keeps_intent } =
                     acknowledgement;
                 tasks::set_node_tasks(connection, task_uid, &node_tasks)?;
                 tasks::note_newest(connection, &node_tasks)?;
-                intents::clear(connection, task_uid)?;
+                match keeps_intent {
+                    true => intents::keep(connection, task_uid)?,
+                    false => intents::clear(connection, task_uid)?,
+                }
                 indexes::set_replica_states(connection, &replica_changes)?;
                 indexes::change(connection, &index_changes)
             })
@@ -183,6 +186,29 @@ impl Store for SqliteStore {
 
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError> {
         self.read(intents::open).await
+    }
+
+    async fn kept_intent(&self, uid: TaskUid) -> Result<Option<Value>, StoreError> {
+        self.read(move |connection| intents::kept(connection, uid)).await
+    }
+
+    async fn cancel(
+        &self,
+        canceled: Vec<(TaskUid, TaskOutcome)>,
+        reopened: Vec<(TaskUid, Vec<NodeTask>)>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| {
+                for (uid, outcome) in &canceled {
+                    tasks::finish(connection, *uid, outcome)?;
+                }
+                for (uid, node_tasks) in &reopened {
+                    tasks::set_node_tasks(connection, *uid, node_tasks)?;
+                    intents::reopen(connection, *uid)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn intent_payload(

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde_json::Value;
 
 use super::failure::{Failure, damaged};
-use super::task_deletion;
 use super::values::{from_column, from_json, to_column, to_json, to_nanoseconds, to_rfc3339};
+use super::{intents, task_deletion};
 use crate::{NewTask, NodeTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, TaskUid, newest_task_key};
 
 pub(super) fn read_record(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
@@ -123,6 +123,9 @@ pub(super) fn finish(connection: &Connection, uid: TaskUid, outcome: &TaskOutcom
         ":started_at": outcome.started_at.as_deref().map(to_nanoseconds).transpose()?,
         ":finished_at": to_nanoseconds(&outcome.finished_at)?,
     })?;
+    if changed != 0 {
+        intents::clear(connection, uid)?;
+    }
     if changed != 0 && outcome.status == TaskStatus::Succeeded {
         task_deletion::note_deleted_index(connection, uid)?;
     }

@@ -27,6 +27,12 @@ impl Part {
         );
         Self { address: address.to_owned(), bytes: [head.as_bytes(), body].concat() }
     }
+
+    /// A `GET`.
+    pub fn get(address: &str, path: &str, key: &str) -> Self {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\r\n");
+        Self { address: address.to_owned(), bytes: head.into_bytes() }
+    }
 }
 
 /// A kept-alive connection.

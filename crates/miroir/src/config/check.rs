@@ -54,6 +54,7 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
         min_write_acks,
         nodes,
         store_path: store_path(raw.task_store, places)?,
+        dump_dir: directory(raw.dump_dir, "dumps/", "dump_dir", places)?,
         node_timeout: milliseconds(raw.scatter.node_timeout_ms, 5_000, "scatter.node_timeout_ms", places)?,
         anti_entropy_interval: milliseconds(
             raw.anti_entropy_interval_ms,
@@ -143,6 +144,21 @@ fn store_path(store: RawStore, places: &Places<'_>) -> Result<PathBuf, Failure> 
             places.of("task_store.path"),
             "task_store.path is empty; write the path of a file on a disk that is kept, such as miroir.db",
         ));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn directory(
+    path: Option<String>,
+    default: &str,
+    key: &str,
+    places: &Places<'_>,
+) -> Result<PathBuf, Failure> {
+    let path = path.unwrap_or_else(|| default.to_owned());
+    if path.is_empty() {
+        let message =
+            format!("{key} is empty; write the path of a directory with room enough, such as {default}");
+        return Err(wrong(places.of(key), message));
     }
     Ok(PathBuf::from(path))
 }

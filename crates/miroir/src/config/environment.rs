@@ -55,6 +55,7 @@ fn set(raw: &mut RawConfig, name: &str, value: String) -> Result<bool, Failure> 
         ["MAX_BODY_BYTES"] => raw.max_body_bytes = number(&value)?,
         ["SHUTDOWN_GRACE_MS"] => raw.shutdown_grace_ms = number(&value)?,
         ["ANTI_ENTROPY_INTERVAL_MS"] => raw.anti_entropy_interval_ms = number(&value)?,
+        ["DUMP_DIR"] => raw.dump_dir = Some(value),
         ["TASK_STORE", "BACKEND"] => raw.task_store.backend = Some(value),
         ["TASK_STORE", "PATH"] => raw.task_store.path = Some(value),
         ["TASK_STORE", "URL"] => raw.task_store.url = secret(value),

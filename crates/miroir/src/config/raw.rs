@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub max_body_bytes: Option<i64>,
     pub shutdown_grace_ms: Option<i64>,
     pub anti_entropy_interval_ms: Option<i64>,
+    pub dump_dir: Option<String>,
     #[serde(default)]
     pub task_store: RawStore,
     #[serde(default)]

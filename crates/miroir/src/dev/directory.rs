@@ -80,6 +80,11 @@ impl DataDirectory {
         self.path.join("miroir.db")
     }
 
+    /// Where Miroir writes dumps.
+    pub fn dump_dir(&self) -> PathBuf {
+        self.path.join("dumps")
+    }
+
     /// Ends nodes that a killed `miroir dev` could not.
     pub async fn end_leftovers(&self) {
         for position in 0..self.remembered.ports.len() {

@@ -136,6 +136,7 @@ async fn serve(
             .map(|node| NodeConfig { id: node.id.clone(), address: node.address(), replica_group: 0 })
             .collect(),
         store_path: directory.store_path(),
+        dump_dir: directory.dump_dir(),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,

@@ -243,7 +243,7 @@ async fn wait_for(client: &Client, uid: u64) -> Result<(), Failure> {
 }
 
 /// A bar on a terminal; nothing elsewhere, where the last line says it all.
-fn progress_bar(name: &'static str, length: u64, count: &str) -> ProgressBar {
+pub fn progress_bar(name: &'static str, length: u64, count: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!("  {name} [{{bar:40}}] {count} {{elapsed}}"));
     let bar = ProgressBar::new(length).with_message(name);
     match style {

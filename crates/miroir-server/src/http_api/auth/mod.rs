@@ -1,7 +1,6 @@
 //! Who may come in: clients with the master key, an API key or a tenant token, and operators with the admin key. Secrets
 //! are compared in constant time.
 
-mod actions;
 mod tenant_token;
 
 use std::sync::Arc;
@@ -20,16 +19,15 @@ use super::answer::Failure;
 use crate::cluster::Cluster;
 use crate::config::Secret;
 
-/// Lets requests pass that their key allows, and tells the handler what else it allows, as an extension [`Access`].
+/// Lets requests pass whose key allows the action, and tells the handler what else it allows, as an extension [`Access`].
 pub async fn authorise(
-    State(cluster): State<Arc<Cluster>>,
+    State((cluster, action)): State<(Arc<Cluster>, Action)>,
     route: MatchedPath,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Response {
     let index = parameters.iter().find(|(name, _)| *name == "uid" && is_about_index(&route));
-    let action = actions::action_of(request.method(), route.as_str());
     match access(&cluster, request.headers(), action, index.map(|(_, uid)| uid)) {
         Ok(access) => {
             request.extensions_mut().insert(access);
@@ -46,21 +44,17 @@ fn is_about_index(route: &MatchedPath) -> bool {
 fn access(
     cluster: &Cluster,
     headers: &HeaderMap,
-    action: Option<Action>,
+    action: Action,
     index: Option<&str>,
 ) -> Result<Access, ApiError> {
     let given = presented(headers)?;
     let Some(master) = &cluster.config.master_key else {
-        return match action {
-            Some(action) if action.is_about_keys() => Err(missing_master_key()),
-            _ => Ok(Access::unlimited()),
-        };
+        return if action.is_about_keys() { Err(missing_master_key()) } else { Ok(Access::unlimited()) };
     };
     let Some(given) = given else { return Err(missing_header()) };
     if equal(master, given.as_bytes()) {
         return Ok(Access::unlimited());
     }
-    let action = action.ok_or_else(refused)?;
     let now = OffsetDateTime::now_utc();
     // Only searches can be done with a token; elsewhere it is a key like any other, and a wrong one.
     let token = match action {

@@ -1,7 +1,7 @@
 //! Measures Miroir next to one Meilisearch, side by side on one machine, and writes `docs/benchmarks.md`.
 //!
 //! `bench [--quick] [--documents N] [--searches N] [--rounds N] [--load N] [--clients N] [--ingest-rounds N]
-//! [--batch N] [--large-body BYTES] [--seed N] [--hold SECONDS] [--output FILE] [--criterion DIRECTORY]`
+//! [--batch N] [--tasks N] [--large-body BYTES] [--seed N] [--hold SECONDS] [--output FILE] [--criterion DIRECTORY]`
 //!
 //! Nothing is asserted: goals are printed as reached or missed, whichever it is.
 // A measurement that cannot go on stops with the reason.
@@ -13,8 +13,10 @@ mod options;
 mod parts;
 mod process_stat;
 mod report;
+mod requests;
 mod searching;
 mod subject;
+mod task_lists;
 mod writing;
 
 use std::time::Duration;
@@ -49,13 +51,16 @@ async fn main() {
     searching::measure_latency(&mut contestants, &workload, &options);
     searching::measure_throughput(&mut contestants, &options);
 
+    let mut requests = requests::measure(&servers, &workload, &options).await;
+    requests.extend(task_lists::measure(&servers, &options).await);
+
     let mut large_bodies = Vec::new();
     for subject in [Subject::ThreeNodes, Subject::OneNode] {
         large_bodies.extend(writing::large_body(&servers, subject, &workload, &options).await);
     }
 
     let pure = options.criterion.as_deref().map(criterion_results::read).unwrap_or_default();
-    let report = Report { contestants, ingests, at_rest: at_rest.collect(), large_bodies, pure };
+    let report = Report { contestants, ingests, at_rest: at_rest.collect(), requests, large_bodies, pure };
     let versions = versions(&servers).await;
     let tables = format!("{}{}", heading(&options, &machine, &versions), report.tables(&workload, &options));
     println!("\n{tables}");

@@ -19,6 +19,8 @@ pub struct Options {
     pub ingest_rounds: usize,
     /// Documents in one body.
     pub batch: usize,
+    /// Tasks to be listed.
+    pub tasks: usize,
     /// Bytes of the large body.
     pub large_body: usize,
     /// Seed of documents and searches.
@@ -47,6 +49,7 @@ impl Options {
             clients: 8,
             ingest_rounds: 3,
             batch: 5_000,
+            tasks: 100_000,
             // Meilisearch's own limit is 100 MiB; this leaves room for the last document.
             large_body: 104_857_600 - 4_096,
             seed: 20_260_101,
@@ -67,6 +70,7 @@ impl Options {
             load: 110,
             ingest_rounds: 1,
             batch: 1_000,
+            tasks: 1_000,
             large_body: 5_000_000,
             quick: true,
             ..Self::thorough()
@@ -92,6 +96,7 @@ impl Options {
                 "--clients" => options.clients = number(),
                 "--ingest-rounds" => options.ingest_rounds = number(),
                 "--batch" => options.batch = number(),
+                "--tasks" => options.tasks = number(),
                 "--large-body" => options.large_body = number(),
                 "--seed" => options.seed = number() as u64,
                 "--hold" => options.hold_seconds = number() as u64,

@@ -9,6 +9,7 @@ use miroir_testkit::figures::workload::Workload;
 use crate::criterion_results::PureResult;
 use crate::goals::goals;
 use crate::options::Options;
+use crate::requests::Measured;
 use crate::searching::Contestant;
 use crate::subject::Subject;
 use crate::writing::{AtRest, Ingest, LargeBody};
@@ -21,6 +22,8 @@ pub struct Report {
     pub ingests: Vec<Ingest>,
     /// Memory at rest.
     pub at_rest: Vec<AtRest>,
+    /// Other requests.
+    pub requests: Vec<Measured>,
     /// Documents in one piece.
     pub large_bodies: Vec<LargeBody>,
     /// The pure parts.
@@ -49,6 +52,7 @@ impl Report {
         let mut page = goal::table(&goals(self));
         self.search_table(&mut page);
         self.kind_table(&mut page, workload);
+        self.request_table(&mut page, options);
         self.ingest_table(&mut page, options);
         self.large_body_table(&mut page);
         self.pure_table(&mut page);
@@ -103,6 +107,28 @@ impl Report {
                 .map(|one| format!("{:.2}", one.median_of(|number| workload.searches[number].kind == kind)))
                 .collect();
             line(page, &format!("| {} | {} |", kind.label(), medians.join(" | ")));
+        }
+    }
+
+    fn request_table(&self, page: &mut String, options: &Options) {
+        line(
+            page,
+            &format!(
+                "\n### Other requests\n\nOne at a time, in turns; {} tasks.\n\n| | asked | p50 | p95 | p50 to one \
+                 Meilisearch |\n|---|---|---:|---:|---:|",
+                options.tasks
+            ),
+        );
+        for one in &self.requests {
+            let direct = self
+                .requests
+                .iter()
+                .find(|other| other.label == one.label && other.subject == Subject::Direct);
+            let ratio = direct.map(|direct| median_ratio(&one.round_medians(), &direct.round_medians()));
+            let (label, asked) = (one.label, one.subject.label());
+            let [p50, p95] = [0.50, 0.95].map(|share| one.percentile(share));
+            let ratio = shown(ratio, |ratio| format!("{ratio:.2}"));
+            line(page, &format!("| {label} | {asked} | {p50:.2} ms | {p95:.2} ms | {ratio} |"));
         }
     }
 

@@ -126,6 +126,7 @@ fn config(nodes: &[MeilisearchProcess], directory: &TempDir) -> Config {
         min_write_acks: 1,
         nodes: nodes.iter().enumerate().map(node).collect(),
         store_path: directory.path().join("miroir.db"),
+        dump_dir: directory.path().join("dumps"),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,

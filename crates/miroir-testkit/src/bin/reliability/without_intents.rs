@@ -51,6 +51,18 @@ impl Store for WithoutIntents {
         self.store.acknowledged(Acknowledgement { index_changes: changes, ..acknowledgement }).await
     }
 
+    async fn kept_intent(&self, uid: TaskUid) -> Result<Option<Value>, StoreError> {
+        self.store.kept_intent(uid).await
+    }
+
+    async fn cancel(
+        &self,
+        canceled: Vec<(TaskUid, TaskOutcome)>,
+        reopened: Vec<(TaskUid, Vec<NodeTask>)>,
+    ) -> Result<(), StoreError> {
+        self.store.cancel(canceled, reopened).await
+    }
+
     async fn abandon_intent(
         &self,
         uid: TaskUid,
