@@ -9,8 +9,8 @@ use miroir_core::access::Action;
 
 use super::super::unsupported::refusal;
 use super::super::{
-    admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
-    swap, system, tasks,
+    admin, archives, batches, documents, export, features, indexes, keys, multi_search, replicas, search,
+    settings, swap, system, tasks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -146,7 +146,7 @@ pub static ROUTES: &[Route] = routes! {
 
     POST   "/dumps"                             DUMPS_CREATE        [Itself archives::dump] "A dump of one Meilisearch: what Miroir adds is not in it.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
-    POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
+    POST   "/export"                            EXPORT              [Task export::post] "To addresses that begin with `http://`.";
     GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
     PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
 
