@@ -8,6 +8,7 @@ pub mod cover;
 pub mod documents;
 pub mod dump;
 pub mod error;
+pub mod export;
 pub mod filter;
 pub mod health;
 pub mod hidden;

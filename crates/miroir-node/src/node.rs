@@ -182,7 +182,12 @@ impl Node {
         }
     }
 
-    /// The same even if the node is down.
+    /// The same even if the node is down, or nobody looks after its health.
+    pub async fn send_anyway(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        self.probe(call).await
+    }
+
+    /// The same, to see whether it is down.
     pub(crate) async fn probe(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         let _counted = Counted::new(&self.in_flight);
         self.health.note(HealthEvent::Asked);

@@ -57,8 +57,10 @@ pub struct Cluster {
     pub(crate) features: Features,
     /// What reads know of each other.
     pub(crate) reads: Reads,
-    /// Held to write while indexes get other names: who goes through all of them holds it to read.
+    /// Held to write while indexes get other names: who goes through all of them in a moment holds it to read.
     pub(crate) names: tokio::sync::RwLock<()>,
+    /// The same for who goes through all of them for long, such as a dump. Taken before the other.
+    pub(crate) names_for_long: tokio::sync::RwLock<()>,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
     workers: Mutex<Vec<Report>>,
 }
@@ -91,6 +93,7 @@ impl Cluster {
             features: Features::default(),
             reads: Reads::default(),
             names: tokio::sync::RwLock::default(),
+            names_for_long: tokio::sync::RwLock::default(),
             indexes: RwLock::default(),
             workers: Mutex::default(),
         }

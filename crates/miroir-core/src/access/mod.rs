@@ -112,7 +112,7 @@ pub fn invalid_key(message: String) -> ApiError {
 }
 
 /// Whether a pattern, a name or the beginning of one followed by `*`, means an index.
-fn matches(pattern: &str, uid: &str) -> bool {
+pub(crate) fn matches(pattern: &str, uid: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(beginning) => uid.starts_with(beginning),
         None => pattern == uid,

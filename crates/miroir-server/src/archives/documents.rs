@@ -11,7 +11,7 @@ use miroir_core::error::ApiError;
 use miroir_core::hidden::{INSERTED_AT_FIELD, encode_position};
 use miroir_node::Call;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::NotMade;
 use crate::cluster::Cluster;
@@ -38,6 +38,8 @@ pub(super) struct Stretches {
     next: u64,
     positions: u64,
     documents: u64,
+    /// Only the documents that this selects.
+    filter: Option<Value>,
 }
 
 /// What was read at once.
@@ -51,7 +53,12 @@ pub(super) struct Stretch {
 impl Stretches {
     /// From the first document on.
     pub fn new() -> Self {
-        Self { next: 0, positions: FIRST_DOCUMENTS, documents: FIRST_DOCUMENTS }
+        Self::selected(None)
+    }
+
+    /// The same for the documents that a filter selects.
+    pub fn selected(filter: Option<Value>) -> Self {
+        Self { next: 0, positions: FIRST_DOCUMENTS, documents: FIRST_DOCUMENTS, filter }
     }
 
     /// The first position that has not been read.
@@ -102,12 +109,17 @@ impl Stretches {
     }
 
     async fn ask(&self, cluster: &Cluster, index: &IndexView, until: u64) -> Result<Vec<Bytes>, NotMade> {
-        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let from = format!("{INSERTED_AT_FIELD} >= \"{}\"", encode_position(self.next));
         let to = format!("{INSERTED_AT_FIELD} < \"{}\"", encode_position(until));
         let gathered = cluster
             .gather(index, &Reading::with_limit(PAGE_LIMIT), |ask| {
-                let filter: Vec<&str> = ask.filter.into_iter().chain([from.as_str(), to.as_str()]).collect();
+                let mut filter = match &self.filter {
+                    None => Vec::new(),
+                    Some(Value::Array(parts)) => parts.clone(),
+                    Some(one) => vec![one.clone()],
+                };
+                filter.extend(ask.filter.into_iter().chain([from.as_str(), to.as_str()]).map(Value::from));
                 let body = json!({ "filter": filter, "limit": self.documents, "retrieveVectors": true });
                 vec![Call::post(path.clone(), body.to_string(), PAGE_LIMIT)]
             })

@@ -58,6 +58,8 @@ impl Cluster {
             Ok(file)
         })
         .await?;
+        // Of two indexes whose names are exchanged in the middle, one would be in it twice.
+        let _names = self.names_for_long.read().await;
         for view in self.readable_indexes() {
             file = self.dump_index(&view.record.uid, file, report).await?;
         }

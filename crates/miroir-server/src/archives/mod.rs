@@ -1,10 +1,12 @@
 //! Everything at once: dumps in Meilisearch's own form, made and taken in, and snapshots of all nodes.
 //!
 //! Making one is a Miroir task that a background job carries out (`workers/archives.rs`): `request` records it, `dump`
-//! reads the indexes (`documents`, a stretch at a time) into a file (`file`), `snapshot` has the nodes make theirs. Taking one in is `import`.
+//! reads the indexes (`documents`, a stretch at a time) into a file (`file`), `snapshot` has the nodes make
+//! theirs. `export` sends everything to another server. Taking one in is `import`.
 
 mod documents;
 mod dump;
+mod export;
 mod file;
 mod import;
 mod request;

@@ -8,6 +8,7 @@ mod batches;
 mod body;
 mod documents;
 mod entrance;
+mod export;
 mod features;
 mod indexes;
 mod keys;

@@ -12,7 +12,7 @@ use miroir_core::error::ApiError;
 use miroir_node::Call;
 use miroir_store::IndexSwap;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::{self, Failure};
 use super::body::require_json;
@@ -64,7 +64,10 @@ pub async fn post(
 
 /// The swaps; `None` when the request is wrong in a way that a node can tell.
 fn parse(body: &[u8]) -> Option<Vec<Wanted>> {
-    let wanted: Vec<Wanted> = serde_json::from_slice(body).ok()?;
+    // A list of its fields would be taken for a swap.
+    let swaps: Vec<Map<String, Value>> = serde_json::from_slice(body).ok()?;
+    let wanted = swaps.into_iter().map(|swap| serde_json::from_value(Value::Object(swap)));
+    let wanted: Vec<Wanted> = wanted.collect::<Result<_, _>>().ok()?;
     let names = wanted.iter().flat_map(|swap| &swap.indexes);
     names.into_iter().all(|name| index_uid::check(name).is_ok()).then_some(wanted)
 }

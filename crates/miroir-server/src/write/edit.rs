@@ -13,11 +13,11 @@ use miroir_core::hidden::shard_filter;
 use miroir_core::node_message::rename_indexes;
 use miroir_core::shard::{ShardId, shard_of};
 use miroir_node::{Node, NodeAnswer, NodeError};
-use miroir_store::{IndexRecord, Intent, TaskOutcome, TaskStatus};
+use miroir_store::{IndexRecord, Intent, TaskOutcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::later::{Done, LaterError};
+use super::later::{Done, LaterError, succeeded};
 use super::scratch::{PAGE, Scratch, new_name, read_page};
 use crate::clock::now;
 use crate::cluster::{Cluster, index_not_found};
@@ -107,15 +107,7 @@ impl Cluster {
         };
         let details = edit.details(Some(applied.matched), Some(applied.matched));
         if applied.edited.changed.is_empty() && applied.edited.dropped.is_empty() {
-            return ended(TaskOutcome {
-                status: TaskStatus::Succeeded,
-                error: None,
-                details: Some(details),
-                canceled_by: None,
-                started_at: None,
-                finished_at: now(),
-            })
-            .await;
+            return ended(succeeded(Some(details))).await;
         }
         match self.write_of(&view, pending, applied.edited).await {
             Err(Failed::Told(error)) => ended(failed(&error)).await,

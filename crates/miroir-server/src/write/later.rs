@@ -12,13 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_core::error::ApiError;
+use miroir_core::export::Export;
 use miroir_node::NodeError;
-use miroir_store::{IndexSwap, Intent, NewTask, StoreError, TaskRecord, WriteMarks};
+use miroir_store::{IndexSwap, Intent, NewTask, StoreError, TaskOutcome, TaskRecord, TaskStatus, WriteMarks};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{MutexGuard, oneshot};
 use tokio::time::Instant;
 
+use crate::archives::NotMade;
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::cluster::Cluster;
@@ -52,6 +54,11 @@ pub enum Later {
         index: String,
         /// What is asked for.
         edit: Edit,
+    },
+    /// Export indexes to another server.
+    Export {
+        /// What is asked for.
+        export: Export,
     },
     /// Give one index another name.
     RenameIndex {
@@ -106,6 +113,8 @@ impl Later {
             Self::SwapIndexes { swaps } => {
                 swaps.iter().flat_map(|swap| [swap.indexes.0.as_str(), swap.indexes.1.as_str()]).collect()
             }
+            // It is about what there is, and holds nobody up.
+            Self::Export { .. } => BTreeSet::new(),
             Self::EditDocuments { index, .. } => [index.as_str()].into(),
             Self::RenameIndex { from, to } => [from.as_str(), to.as_str()].into(),
         }
@@ -283,6 +292,11 @@ impl Cluster {
         let judged = match later {
             Later::SwapIndexes { swaps } => self.judge_swaps(swaps).map(|()| swaps.clone()),
             Later::RenameIndex { from, to } => self.judge_rename(from, to),
+            Later::Export { export } => {
+                let outcome = self.outcome_of_export(export).await?;
+                self.store.abandon_intent(task, outcome, Vec::new()).await?;
+                return Ok(Done::Ended);
+            }
             Later::EditDocuments { edit, .. } => {
                 let (Some(index), Some(pending)) = (turns.indexes.first(), turns.pending.first_mut()) else {
                     return Ok(Done::Ended);
@@ -295,6 +309,28 @@ impl Cluster {
             Err(error) => self.store.abandon_intent(task, failed_outcome(&error), Vec::new()).await?,
         }
         Ok(Done::Ended)
+    }
+}
+
+impl Cluster {
+    async fn outcome_of_export(&self, export: &Export) -> Result<TaskOutcome, LaterError> {
+        match self.export(export).await {
+            Ok(documents) => Ok(succeeded(Some(export.details_when_done(&documents)))),
+            Err(NotMade::Now(error)) => Err(LaterError::NotNow(error.message)),
+            Err(NotMade::Ever(error)) => Ok(failed_outcome(&error)),
+        }
+    }
+}
+
+/// How a task ends that did what was asked.
+pub(super) fn succeeded(details: Option<Value>) -> TaskOutcome {
+    TaskOutcome {
+        status: TaskStatus::Succeeded,
+        error: None,
+        details,
+        canceled_by: None,
+        started_at: None,
+        finished_at: now(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::write::refusal::not_acknowledged;
 use crate::write::sequencer::{Accepted, TaskSummary};
 
 /// Kinds of tasks whose intent is open although their clients were told that they are accepted.
-const ACCEPTED_WHEN_RECORDED: [&str; 2] = ["indexSwap", "documentEdition"];
+const ACCEPTED_WHEN_RECORDED: [&str; 3] = ["indexSwap", "documentEdition", "export"];
 
 impl Cluster {
     /// The answer to a request whose key was used before; `None` for the first.

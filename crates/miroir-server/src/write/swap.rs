@@ -6,11 +6,10 @@
 use std::collections::BTreeSet;
 
 use miroir_core::error::{ApiError, ErrorType};
-use miroir_store::{IndexSwap, StoreError, TaskOutcome, TaskStatus};
+use miroir_store::{IndexSwap, StoreError};
 
-use crate::clock::now;
 use crate::cluster::{Cluster, index_not_found};
-use crate::write::later::Turns;
+use crate::write::later::{Turns, succeeded};
 
 impl Cluster {
     /// What is wrong with swaps, in Meilisearch's words.
@@ -79,6 +78,7 @@ impl Cluster {
         task: u64,
         swaps: Vec<IndexSwap>,
     ) -> Result<(), StoreError> {
+        let _for_long = self.names_for_long.write().await;
         let _names = self.names.write().await;
         let mut recordings = Vec::new();
         for index in turns.indexes() {
@@ -87,15 +87,7 @@ impl Cluster {
         // For all to see, and then in the store: who sees that the task has succeeded must see what it did.
         self.exchange_views(&swaps);
         turns.indexes().iter().for_each(|index| index.begin_generation());
-        let outcome = TaskOutcome {
-            status: TaskStatus::Succeeded,
-            error: None,
-            details: None,
-            canceled_by: None,
-            started_at: None,
-            finished_at: now(),
-        };
-        if let Err(error) = self.store.swap_indexes(task, outcome, swaps.clone()).await {
+        if let Err(error) = self.store.swap_indexes(task, succeeded(None), swaps.clone()).await {
             self.exchange_views(&undone(swaps));
             turns.indexes().iter().for_each(|index| index.begin_generation());
             return Err(error);

@@ -9,8 +9,8 @@ use miroir_core::access::Action;
 
 use super::super::unsupported::refusal;
 use super::super::{
-    admin, archives, batches, documents, features, indexes, keys, multi_search, replicas, search, settings,
-    similar, swap, system, tasks, webhooks,
+    admin, archives, batches, documents, export, features, indexes, keys, multi_search, replicas, search,
+    settings, similar, swap, system, tasks, webhooks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -147,7 +147,7 @@ pub static ROUTES: &[Route] = routes! {
 
     POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
     POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
-    POST   "/export"                            EXPORT              [not "Exporting to another server"] NOT_YET;
+    POST   "/export"                            EXPORT              [Task export::post] "To addresses that begin with `http://`.";
     GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
     PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
 
