@@ -165,7 +165,27 @@ async fn reads_that_name_ids_ask_only_for_their_shards() {
     let mut script = Script::start().await;
     explanations_are_what_happens(&mut script).await;
     answers_are_the_same(&mut script).await;
+    what_is_out_of_reach_is_named(&mut script).await;
     script.finish(1_000);
+}
+
+/// With only one node of three left, some shards have no copy, and searches for what is on them say so.
+async fn what_is_out_of_reach_is_named(script: &mut Script) {
+    let cluster = script.oracle.cluster();
+    cluster.nodes[0].kill();
+    cluster.nodes[1].kill();
+    let (mut found, mut degraded) = (0, 0);
+    for id in 0..60 {
+        let body = json!({ "filter": format!("id = {id}") });
+        let answer = script.subject().post(&format!("/indexes/{INDEX}/search"), &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let hits = answer.body["hits"].as_array().map_or(0, Vec::len);
+        let is_degraded = answer.header("x-miroir-degraded").is_some();
+        assert_eq!(hits == 0, is_degraded, "{id}: {}", answer.body);
+        found += hits;
+        degraded += usize::from(is_degraded);
+    }
+    assert!(found > 0 && degraded > 0, "{found} were found, {degraded} were out of reach");
 }
 
 async fn answers_are_the_same(script: &mut Script) {

@@ -172,6 +172,23 @@ impl Cluster {
         reading: &Reading,
         calls: impl Fn(Ask<'_>) -> Vec<Call> + Sync,
     ) -> Result<Gathered, ApiError> {
+        let gathered = self.gather_wanted(index, reading, &calls).await;
+        let is_partial = self.config.unavailable_shard_policy == UnavailableShardPolicy::Partial;
+        match gathered {
+            // Others cannot have what is wanted either, but with them there is an answer to say so.
+            Err(_) if is_partial && reading.wanted.is_some() => {
+                self.gather_wanted(index, &reading.of_everything(), &calls).await
+            }
+            gathered => gathered,
+        }
+    }
+
+    async fn gather_wanted(
+        &self,
+        index: &IndexView,
+        reading: &Reading,
+        calls: &(impl Fn(Ask<'_>) -> Vec<Call> + Sync),
+    ) -> Result<Gathered, ApiError> {
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
         let fastest = fleet.iter().filter_map(|node| node.speed().percentile).min();
         let mut failed: HashSet<usize> = HashSet::new();
@@ -189,7 +206,7 @@ impl Cluster {
                 reading,
                 fleet: &fleet,
                 failed: &failed,
-                calls: &calls,
+                calls,
                 covered: cover.parts.iter().map(|part| part.shards.len()).sum(),
                 alone: gathered.answers.is_empty() && missing.is_empty() && reading.is_answered_by(&cover),
                 fastest,

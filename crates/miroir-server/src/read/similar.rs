@@ -12,7 +12,7 @@ use miroir_node::Call;
 use serde::Deserialize;
 
 use super::search::reserved_name_in;
-use super::{ReadAnswer, SearchInput, reserved_field};
+use super::{ReadAnswer, SearchInput, reserved_field, shard_unavailable};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::gather::Reading;
@@ -144,6 +144,10 @@ impl Cluster {
                 ]
             })
             .await?;
+        // Nodes without the shard would say that there is no such document.
+        if gathered.missing.contains(&shard) {
+            return Err(shard_unavailable(&[shard]));
+        }
         let answers: Vec<Bytes> = gathered.bodies(self, index)?.concat();
         let fetched = answers.last().ok_or_else(|| cannot_merge(index, MergeError::MissingAnswer))?;
         let reference = plan.reference(fetched).map_err(|error| cannot_merge(index, error))?;
