@@ -102,7 +102,7 @@ impl Stretches {
     }
 
     async fn ask(&self, cluster: &Cluster, index: &IndexView, until: u64) -> Result<Vec<Bytes>, NotMade> {
-        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.uid));
+        let path = format!("/indexes/{}/documents/fetch", encode(&index.record.node_uid));
         let from = format!("{INSERTED_AT_FIELD} >= \"{}\"", encode_position(self.next));
         let to = format!("{INSERTED_AT_FIELD} < \"{}\"", encode_position(until));
         let gathered = cluster
