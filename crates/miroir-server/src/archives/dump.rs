@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use miroir_core::dump::{IndexMetadata, key_to_json, metadata};
 use miroir_core::error::ApiError;
@@ -61,7 +62,7 @@ impl Cluster {
         // Of two indexes whose names are exchanged in the middle, one would be in it twice.
         let _names = self.names_for_long.read().await;
         for view in self.readable_indexes() {
-            file = self.dump_index(&view.record.uid, file, report).await?;
+            file = self.dump_index(&view, file, report).await?;
         }
         blocking(directory, move |_| file.finish()).await?;
         Ok(uid)
@@ -84,13 +85,35 @@ impl Cluster {
         })
     }
 
+    /// The index that was listed, as it is now; `None` when it has been deleted. One that has another name now would be
+    /// there twice or not at all, so it is an error.
+    fn still(&self, listed: &IndexView) -> Result<Option<Arc<IndexView>>, RepairError> {
+        let is_it = |view: &Arc<IndexView>| {
+            let (record, listed) = (&view.record, &listed.record);
+            record.node_uid == listed.node_uid && record.created_at == listed.created_at
+        };
+        match self.indexes().into_iter().find(is_it) {
+            Some(view) if view.record.uid == listed.record.uid => Ok(Some(view)),
+            None => Ok(None),
+            Some(_) => {
+                let reason =
+                    format!("index `{}` got another name while indexes were read", listed.record.uid);
+                Err(RepairError::NotNow(reason))
+            }
+        }
+    }
+
     /// Adds an index, unless it has been deleted meanwhile.
-    async fn dump_index(&self, uid: &str, mut file: DumpFile, report: &Report) -> Result<DumpFile, NotMade> {
+    async fn dump_index(
+        &self,
+        listed: &IndexView,
+        mut file: DumpFile,
+        report: &Report,
+    ) -> Result<DumpFile, NotMade> {
+        let uid = listed.record.uid.as_str();
         let index = self.handle(uid);
         let (mut queue, held_until) = self.hold_quiet(&index).await;
-        let Some(view) = index.view().filter(|view| view.record.settings_version > 0) else {
-            return Ok(file);
-        };
+        let Some(view) = self.still(listed)? else { return Ok(file) };
 
         let directory = &self.config.dump_dir;
         let name = format!("{uid}.documents");
@@ -117,13 +140,8 @@ impl Cluster {
                     queue = None;
                 }
                 // Which replicas can be read changes all the time.
-                match index.view() {
-                    Some(now) if now.record.created_at == view.record.created_at => current = now,
-                    // Swapped, or made anew: half of each is neither.
-                    Some(_) => {
-                        let reason = format!("index `{uid}` was replaced while it was read");
-                        return Err(RepairError::NotNow(reason).into());
-                    }
+                match self.still(listed)? {
+                    Some(now) => current = now,
                     None => return Ok(file),
                 }
             }

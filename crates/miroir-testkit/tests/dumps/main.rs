@@ -34,8 +34,9 @@ const REQUESTS: usize = 150;
 
 /// An index with everything, one without documents, one without a primary key, and a key.
 async fn fill(client: &Client, corpus: &Corpus) {
-    let creation = json!({ "uid": "catalogue", "primaryKey": corpus.primary_key });
+    let creation = json!({ "uid": "draft", "primaryKey": corpus.primary_key });
     client.wait_success(client.post("/indexes", &creation).await).await;
+    client.wait_success(client.patch("/indexes/draft", &json!({ "uid": "catalogue" })).await).await;
     let mut settings = Profile::Explicit.settings(corpus);
     // A secret that is not shown, and must be in the dump.
     settings["embedders"]["remote"] = json!({
