@@ -1,5 +1,5 @@
 //! What every request passes before its route is known, as with Meilisearch: slashes too many in the path mean nothing,
-//! and pages from anywhere may ask (CORS). Otherwise no search box in a browser could.
+//! bytes in it that are no text stand for the sign of that, and pages from anywhere may ask (CORS). Otherwise no search box in a browser could.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -11,6 +11,9 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::write::encode;
 
 const EVERYWHERE: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue =
@@ -19,7 +22,7 @@ const ONE_DAY: HeaderValue = HeaderValue::from_static("86400");
 const WHAT_IT_DEPENDS_ON: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
-/// Takes slashes away that are doubled or at the end.
+/// Takes slashes away that are doubled or at the end, and makes text of what is none.
 pub fn tidy_path(mut request: Request) -> Request {
     if let Some(tidy) = tidy(request.uri()) {
         *request.uri_mut() = tidy;
@@ -27,14 +30,22 @@ pub fn tidy_path(mut request: Request) -> Request {
     request
 }
 
-/// The same without them; `None` when there are none.
+/// The same in order; `None` when it is.
 fn tidy(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
-    if !path.contains("//") && (path.len() <= 1 || !path.ends_with('/')) {
+    let has_slashes = path.contains("//") || (path.len() > 1 && path.ends_with('/'));
+    if !has_slashes && is_text(path) {
         return None;
     }
-    let mut tidy: String =
-        path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
+    let mut tidy = String::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        tidy.push('/');
+        if is_text(part) {
+            tidy.push_str(part);
+        } else {
+            tidy.push_str(&encode(&percent_decode_str(part).decode_utf8_lossy()));
+        }
+    }
     if tidy.is_empty() {
         tidy.push('/');
     }
@@ -45,6 +56,10 @@ fn tidy(uri: &Uri) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(tidy).ok()?);
     Uri::from_parts(parts).ok()
+}
+
+fn is_text(part: &str) -> bool {
+    !part.contains('%') || percent_decode_str(part).decode_utf8().is_ok()
 }
 
 /// Tells browsers that any page may ask anything. Keys say what is allowed, not where somebody comes from.
@@ -89,6 +104,7 @@ mod tests {
         assert_eq!(tidied("/"), "/");
         assert_eq!(tidied("//"), "/");
         assert_eq!(tidied("/indexes/a%2F"), "/indexes/a%2F");
+        assert_eq!(tidied("/indexes/%ff/%41"), "/indexes/%EF%BF%BD/%41", "it is not text");
         assert_eq!(tidied("http://localhost/health/"), "http://localhost/health");
     }
 }
