@@ -2,6 +2,7 @@
 
 use miroir_core::access::Access;
 use miroir_core::error::ApiError;
+use miroir_core::hidden::RESERVED_PREFIX;
 
 /// The index that a write is for.
 pub struct Target<'a> {
@@ -26,6 +27,10 @@ const LONGEST_AS_TOLD: usize = 512;
 /// Checks a uid, with Meilisearch's own words for a wrong one.
 pub fn check(uid: &str) -> Result<(), ApiError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if uid.starts_with(RESERVED_PREFIX) {
+        let message = format!("Indexes whose uids start with `{RESERVED_PREFIX}` are Miroir's own: `{uid}`.");
+        return Err(ApiError::bad_request("miroir_reserved_index", message));
+    }
     if !uid.is_empty() && uid.len() <= LONGEST && uid.bytes().all(is_allowed) {
         return Ok(());
     }

@@ -12,6 +12,7 @@ pub mod compare;
 pub mod copies;
 pub mod corpus;
 pub mod figures;
+pub mod fuzz;
 pub mod oracle;
 pub mod parity;
 pub mod process;

@@ -142,10 +142,12 @@ async fn the_entrance_is_the_same(oracle: &Oracle) {
     let wants = ("access-control-request-method", "POST");
     let with = ("access-control-request-headers", "authorization,x-meilisearch-client");
     type Headers = Vec<(&'static str, &'static str)>;
-    let requests: [(&str, &str, Headers); 12] = [
+    let requests: [(&str, &str, Headers); 14] = [
         ("GET", "/indexes/", vec![]),
         ("GET", "//indexes//?limit=1", vec![]),
         ("GET", "/indexes//nowhere///stats/", vec![]),
+        ("GET", "/indexes/%ff%41", vec![]),
+        ("GET", "/indexes/a%C3%A9", vec![]),
         ("GET", "/tasks/7/", vec![]),
         ("GET", "/indexes", vec![page]),
         ("GET", "/indexes/nowhere/", vec![page]),

@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use miroir_core::documents;
 use miroir_core::error::{ApiError, ErrorType};
 
+use super::unsupported::unsupported;
 use crate::cluster::Cluster;
 
 /// Room reserved at first when the length is not known.
@@ -17,6 +18,9 @@ impl Cluster {
     /// Reads a body. Its length is reserved once when it is known, so that a large body is held once and not
     /// twice while it grows.
     pub(crate) async fn read_body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+        if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "zstd") {
+            return Err(unsupported("A body compressed with zstd"));
+        }
         let limit = self.config.max_body_bytes;
         let announced = headers
             .get(CONTENT_LENGTH)

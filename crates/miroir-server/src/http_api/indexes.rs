@@ -77,7 +77,10 @@ pub async fn create(
         let call = Call::post("/indexes", body, cluster.config.node_timeout);
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    index_uid::check(&uid).map_err(|_| {
+    index_uid::check(&uid).map_err(|error| {
+        if error.code != "invalid_index_uid" {
+            return error;
+        }
         let message = format!("Invalid value at `.uid`: {}", index_uid::message(&uid));
         ApiError::bad_request("invalid_index_uid", message)
     })?;

@@ -53,6 +53,11 @@ async fn serve(
     body: Body,
 ) -> Result<Response, Failure> {
     let Target { uid, may_create } = target;
+    // It becomes part of what is sent to nodes, where nothing else would be understood.
+    let is_name = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !name.as_ref().is_none_or(is_name) {
+        return Ok(StatusCode::NOT_FOUND.into_response());
+    }
     if method == Method::GET {
         let settings = &cluster.readable_index(uid)?.record.settings;
         return Ok(match name {

@@ -125,7 +125,7 @@ impl Cluster {
             }
         };
         let plan = match planned {
-            Ok(plan) => plan,
+            Ok(plan) => plan.of_at_most(index.record.next_position),
             Err(NoPlan::Refused(error)) => return Err(error),
             Err(NoPlan::AskANode) => {
                 let call = input.call(&index.record.node_uid, self.config.node_timeout);

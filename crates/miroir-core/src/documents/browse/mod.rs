@@ -45,6 +45,8 @@ const DEEP_OFFSET: usize = 200;
 pub struct BrowsePlan {
     offset: usize,
     limit: usize,
+    /// No node has more documents than this.
+    most: usize,
     /// The fields wanted; `None` is all of them.
     fields: Option<Vec<String>>,
     retrieve_vectors: bool,
@@ -72,6 +74,12 @@ struct Page<'a> {
 }
 
 impl BrowsePlan {
+    /// The same for an index that never had more documents than this. A node that is asked for documents in some order
+    /// makes room for as many as it is asked for, and ends when there is not so much.
+    pub fn of_at_most(self, documents: u64) -> Self {
+        Self { most: usize::try_from(documents).unwrap_or(usize::MAX), ..self }
+    }
+
     /// Number of documents to skip.
     pub fn offset(&self) -> usize {
         self.offset
@@ -296,7 +304,7 @@ impl BrowsePlan {
             request.insert("fields".into(), json!(fields));
         }
         request.insert("retrieveVectors".into(), json!(self.retrieve_vectors));
-        request.insert("limit".into(), json!(limit));
+        request.insert("limit".into(), json!(limit.min(self.most)));
         Value::Object(request).to_string().into_bytes()
     }
 }

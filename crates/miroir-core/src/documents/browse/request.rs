@@ -63,6 +63,7 @@ impl BrowsePlan {
         Self {
             offset: body.offset,
             limit: body.limit,
+            most: usize::MAX,
             fields: body.fields,
             retrieve_vectors: body.retrieve_vectors,
             filter: body.filter,
@@ -78,6 +79,7 @@ impl BrowsePlan {
         let mut plan = Self {
             offset: 0,
             limit: DEFAULT_LIMIT,
+            most: usize::MAX,
             fields: None,
             retrieve_vectors: false,
             filter: None,

@@ -257,3 +257,14 @@ fn places_within_a_metre_are_equally_far() {
     assert_eq!(listed("_geoPoint(0,0):asc"), [2, 1, 3, 0, 4]);
     assert_eq!(listed("_geoPoint(0,0):desc"), [0, 3, 2, 1, 4]);
 }
+
+#[test]
+fn a_node_is_never_asked_for_more_than_there_can_be() {
+    let plan = BrowsePlan::from_fetch(br#"{"offset": 7, "limit": 18446744073709551615}"#).unwrap();
+    let limit = |body: Vec<u8>| serde_json::from_slice::<Value>(&body).unwrap()["limit"].clone();
+    assert_eq!(limit(plan.clone().of_at_most(40).body(None)), 40);
+    assert_eq!(limit(plan.clone().of_at_most(40).from_position_body(None, 3)), 40);
+    let few = BrowsePlan::from_fetch(br#"{"limit": 2}"#).unwrap();
+    assert_eq!(limit(few.of_at_most(40).body(None)), 2);
+    assert_eq!(plan.of_at_most(40).limit(), usize::MAX, "the client is told what it asked for");
+}

@@ -120,15 +120,15 @@ impl Survey {
             return Err(Fault::wrong(format!("a part of its index in `indexes/{directory}` is missing")));
         };
         let uid = &metadata.uid;
-        index_uid::check(uid).map_err(|error| {
-            Fault::wrong(format!("it has an index whose name cannot be: {}", error.message))
-        })?;
         if uid.starts_with(RESERVED_PREFIX) {
             return Err(Fault::wrong(format!(
                 "it has an index `{uid}`, and names that begin with `{RESERVED_PREFIX}` are Miroir's own. Delete that \
                  index in the Meilisearch that it comes from, or give it another name there, and make another dump"
             )));
         }
+        index_uid::check(uid).map_err(|error| {
+            Fault::wrong(format!("it has an index whose name cannot be: {}", error.message))
+        })?;
         if self.indexes.iter().any(|other| other.metadata.uid == *uid) {
             return Err(Fault::wrong(format!("it has two indexes `{uid}`")));
         }
