@@ -51,6 +51,29 @@ pub fn minimal_covers(
     spread(covers, limit)
 }
 
+/// The same for the wanted shards only: a node that holds no other of these is asked without a filter, because what
+/// it holds besides cannot match.
+pub fn narrowed_covers(
+    readable: &[Vec<usize>],
+    held: &[Vec<usize>],
+    group_of: &[usize],
+    limit: usize,
+    wanted: &BTreeSet<ShardId>,
+) -> Vec<Cover> {
+    let only_wanted = |holders: &[Vec<usize>]| -> Vec<Vec<usize>> {
+        let of_shard = |(shard, nodes): (usize, &Vec<usize>)| match wanted.contains(&shard_id(shard)) {
+            true => nodes.clone(),
+            false => Vec::new(),
+        };
+        holders.iter().enumerate().map(of_shard).collect()
+    };
+    let mut covers = minimal_covers(&only_wanted(readable), &only_wanted(held), group_of, limit);
+    for cover in &mut covers {
+        cover.missing.retain(|shard| wanted.contains(shard));
+    }
+    covers
+}
+
 /// At most `limit` of the items, evenly spaced, so that no node is favoured by a cut list.
 fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
     let count = items.len();
@@ -352,6 +375,30 @@ mod tests {
         assert_eq!(numbers(&covers[0].parts[0].shards), [0, 2]);
         let nothing = minimal_covers(&[vec![]], &[vec![3]], &[0], LIMIT);
         assert_eq!(nothing, [Cover { parts: vec![], missing: vec![ShardId(0)] }]);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_asked_for() {
+        let readable = vec![vec![0, 1], vec![1], vec![2], vec![]];
+        let narrowed = |wanted: &[u16]| {
+            let wanted = wanted.iter().map(|shard| ShardId(*shard)).collect();
+            narrowed_covers(&readable, &readable, &[0; 3], LIMIT, &wanted)
+        };
+        let one = narrowed(&[0]);
+        assert_eq!(one.iter().map(|cover| cover.parts[0].node).collect::<Vec<_>>(), [0, 1]);
+        assert!(one.iter().all(|cover| cover.parts.len() == 1 && cover.parts[0].whole));
+        assert!(one.iter().all(|cover| cover.missing.is_empty()));
+        assert_eq!(numbers(&narrowed(&[0, 1])[0].parts[0].shards), [0, 1]);
+        assert_eq!(numbers(&narrowed(&[2, 3])[0].missing), [3]);
+        // Of the wanted shards it holds one that it may not be read for.
+        let stale = narrowed_covers(
+            &[vec![0], vec![1]],
+            &[vec![0, 1], vec![1]],
+            &[0, 0],
+            LIMIT,
+            &[ShardId(0), ShardId(1)].into(),
+        );
+        assert_eq!(stale[0].parts.iter().map(|part| part.whole).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

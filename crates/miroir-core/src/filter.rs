@@ -4,6 +4,8 @@
 //! nobody's business. Only the place of an attribute counts: a value that reads `_miroir_shard` is a value. The
 //! expression is split into words as Meilisearch splits it, but not parsed: a wrong one is for nodes to refuse.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::hidden::{RESERVED_PREFIX, is_reserved};
@@ -50,6 +52,34 @@ pub fn reserved_name_in_expression(expression: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// The attributes that a search's `filter` has conditions on, in no order; some may be missed in a wrong one.
+pub fn attributes_in_filter(filter: &Value) -> BTreeSet<String> {
+    match filter {
+        Value::String(expression) => attributes_in_expression(expression),
+        Value::Array(parts) => parts.iter().flat_map(attributes_in_filter).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn attributes_in_expression(expression: &str) -> BTreeSet<String> {
+    const CONDITIONS: [&str; 6] = ["IN", "NOT", "EXISTS", "IS", "CONTAINS", "STARTS"];
+    let words = words(expression);
+    let is_keyword = |place: usize, keywords: &[&str]| matches!(words.get(place), Some(Word::Text { text, is_quoted: false }) if keywords.contains(&text.as_str()));
+    let has_condition = |place: usize| {
+        matches!(words.get(place + 1), Some(Word::Comparison))
+            || is_keyword(place + 1, &CONDITIONS)
+            || is_keyword(place + 2, &["TO"])
+    };
+    let is_attribute = |place: usize| {
+        !is_keyword(place, &["AND", "OR", "NOT", "IS"]) && !is_value(&words, place) && has_condition(place)
+    };
+    let texts = words.iter().enumerate().filter_map(|(place, word)| match word {
+        Word::Text { text, .. } if is_attribute(place) => Some(text.clone()),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// Whether the word at `place` is where a value stands: after an operator, or in `attribute value TO value`.
@@ -184,10 +214,25 @@ mod tests {
         assert_eq!(reserved_name_in_filter(&json!(null)), None);
     }
 
+    #[test]
+    fn attributes_are_those_with_conditions() {
+        for (filter, attributes) in [
+            (json!("a = b AND c.d IN [e, f] OR NOT g EXISTS"), "a c.d g"),
+            (json!("a 1 TO 2 AND (b IS NOT NULL OR c NOT IN [1])"), "a b c"),
+            (json!("_geoRadius(1, 2, 3) AND 'a b' > 1"), "a b"),
+            (json!(["a = AND", ["b STARTS WITH c", "d CONTAINS e"]]), "a b d"),
+            (json!(null), ""),
+        ] {
+            let found: Vec<String> = attributes_in_filter(&filter).into_iter().collect();
+            assert_eq!(found.join(" "), attributes, "{filter}");
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_can_be_read(expression in "[ a_miror=<>!'\"\\\\()\\[\\]é,TO]{0,40}") {
             reserved_name_in_expression(&format!("{expression}_miroir_{expression}"));
+            attributes_in_expression(&expression);
         }
 
         #[test]

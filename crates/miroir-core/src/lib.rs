@@ -15,6 +15,7 @@ pub mod hidden;
 pub mod latency;
 pub mod marks;
 pub mod node_message;
+pub mod pinning;
 pub mod placement;
 pub mod reconcile;
 pub mod replica;

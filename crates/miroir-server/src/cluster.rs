@@ -14,11 +14,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::archives::Survey;
 use crate::config::Config;
 use crate::features::Features;
 use crate::index::{Index, IndexView, is_split};
 use crate::keys::Keys;
 use crate::read::Reads;
+use crate::webhooks::Webhooks;
 use crate::workers::{Report, WorkerStatus};
 
 /// The state one process holds while it serves. Shared as `Arc<Cluster>`.
@@ -43,12 +45,14 @@ pub struct Cluster {
     pub(crate) archive_wanted: Notify,
     /// Woken when there is a dump to take in.
     pub(crate) import_wanted: Notify,
-    /// Held while it is decided what becomes of a dump that was sent.
-    pub(crate) import_decision: tokio::sync::Mutex<()>,
+    /// Held while it is decided what becomes of a dump that was sent; what is in the one that is to be taken in.
+    pub(crate) import_decision: tokio::sync::Mutex<Option<Survey>>,
     /// Woken when a replica needs repair.
     pub(crate) repair_wanted: Notify,
     /// Who is let in.
     pub(crate) keys: Keys,
+    /// Who is told of tasks that have ended.
+    pub(crate) webhooks: Webhooks,
     /// Which experimental features are on.
     pub(crate) features: Features,
     /// What reads know of each other.
@@ -85,6 +89,7 @@ impl Cluster {
             import_decision: tokio::sync::Mutex::default(),
             repair_wanted: Notify::new(),
             keys,
+            webhooks: Webhooks::default(),
             features: Features::default(),
             reads: Reads::default(),
             names: tokio::sync::RwLock::default(),
@@ -126,6 +131,12 @@ impl Cluster {
             Ok(mut workers) => workers.push(report),
             Err(poisoned) => poisoned.into_inner().push(report),
         }
+    }
+
+    /// Wakes those who wait for tasks to end.
+    pub(crate) fn tasks_have_ended(&self) {
+        self.task_finished.notify_waiters();
+        self.webhooks.news.notify_one();
     }
 
     /// What the workers are doing.

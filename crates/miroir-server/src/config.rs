@@ -54,6 +54,15 @@ pub struct NodeConfig {
     pub replica_group: u32,
 }
 
+/// The webhook that is in the configuration and cannot be changed by clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskWebhook {
+    /// Where it is.
+    pub url: String,
+    /// What is sent as `Authorization`.
+    pub authorization: Option<Secret>,
+}
+
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -77,10 +86,14 @@ pub struct Config {
     pub store_path: PathBuf,
     /// Where dumps are written.
     pub dump_dir: PathBuf,
+    /// Where the copy of the store goes that belongs to a snapshot.
+    pub snapshot_dir: PathBuf,
     /// How long one node may take to answer one read.
     pub node_timeout: Duration,
     /// From the end of one comparison of all replicas to the beginning of the next.
     pub anti_entropy_interval: Duration,
+    /// Who is told of every task that has ended, besides those that clients ask for.
+    pub task_webhook: Option<TaskWebhook>,
     /// What to do when a shard is unavailable.
     pub unavailable_shard_policy: UnavailableShardPolicy,
     /// Largest request body accepted, in bytes, after decompression.

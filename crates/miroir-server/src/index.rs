@@ -3,12 +3,12 @@
 //! `Index` is the place where writes queue; `IndexView` is an immutable picture that reads work on, replaced as
 //! a whole when anything changes, so that a search never sees half a change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use miroir_core::cover::{Cover, minimal_covers};
+use miroir_core::cover::{Cover, minimal_covers, narrowed_covers};
 use miroir_core::latency::choose_cover;
 use miroir_core::replica::ReplicaState;
 use miroir_core::search::SearchSettings;
@@ -247,35 +247,33 @@ impl IndexView {
 
     /// The names of the nodes that hold some of these shards, sorted.
     pub fn holders(&self, shards: impl Iterator<Item = ShardId>) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> =
+        let names: BTreeSet<&String> =
             shards.filter_map(|shard| self.record.placement.get(usize::from(shard.0))).flatten().collect();
         names.into_iter().cloned().collect()
     }
 
     /// The names of all nodes of the placement, sorted.
     pub fn nodes(&self) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.record.placement.iter().flatten().collect();
+        let names: BTreeSet<&String> = self.record.placement.iter().flatten().collect();
         names.into_iter().cloned().collect()
     }
 
     /// One cover for one read: of the fewest nodes among the `usable`, which are given in the fleet's order, as are
     /// the nodes in the cover. Of equals, the one that `affinity` falls on, so that the nodes' caches are warm and
     /// pages of one search come from the same nodes; without, the same one for a while and then the next. But one
-    /// whose nodes are busy or slow gives way to others.
-    pub fn cover(&self, fleet: &Fleet, affinity: Option<u64>, usable: Vec<bool>) -> Cover {
-        let mut remembered = match self.covers.lock() {
-            Ok(remembered) => remembered,
-            Err(poisoned) => poisoned.into_inner(),
+    /// whose nodes are busy or slow gives way to others. Of the `wanted` shards only, if only some are.
+    pub fn cover(
+        &self,
+        fleet: &Fleet,
+        affinity: Option<u64>,
+        usable: Vec<bool>,
+        wanted: Option<&BTreeSet<ShardId>>,
+    ) -> Cover {
+        let covers = match wanted {
+            None => self.remembered_covers(fleet, usable),
+            // There are too many sets of shards to remember.
+            Some(_) => Arc::new(self.compute_covers(fleet, &usable, wanted)),
         };
-        if remembered.len() > REMEMBERED_COVERS {
-            remembered.clear();
-        }
-        let covers = Arc::clone(
-            remembered
-                .entry(usable)
-                .or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable))),
-        );
-        drop(remembered);
         let chosen = match covers.as_slice() {
             [only] => Some(only),
             covers => {
@@ -296,7 +294,26 @@ impl IndexView {
         }
     }
 
-    fn compute_covers(&self, fleet: &Fleet, usable: &[bool]) -> Vec<Cover> {
+    fn remembered_covers(&self, fleet: &Fleet, usable: Vec<bool>) -> Arc<Vec<Cover>> {
+        let mut remembered = match self.covers.lock() {
+            Ok(remembered) => remembered,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if remembered.len() > REMEMBERED_COVERS {
+            remembered.clear();
+        }
+        let covers = remembered
+            .entry(usable)
+            .or_insert_with_key(|usable| Arc::new(self.compute_covers(fleet, usable, None)));
+        Arc::clone(covers)
+    }
+
+    fn compute_covers(
+        &self,
+        fleet: &Fleet,
+        usable: &[bool],
+        wanted: Option<&BTreeSet<ShardId>>,
+    ) -> Vec<Cover> {
         let position: HashMap<&str, usize> =
             fleet.iter().enumerate().map(|(position, node)| (node.id().as_str(), position)).collect();
         let groups: Vec<usize> = fleet.iter().map(|node| node.group() as usize).collect();
@@ -314,7 +331,10 @@ impl IndexView {
                     .collect()
             })
             .collect();
-        minimal_covers(&readable, &held, &groups, ROTATED_COVERS)
+        match wanted {
+            Some(wanted) => narrowed_covers(&readable, &held, &groups, ROTATED_COVERS, wanted),
+            None => minimal_covers(&readable, &held, &groups, ROTATED_COVERS),
+        }
     }
 }
 

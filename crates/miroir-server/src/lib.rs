@@ -17,11 +17,12 @@ mod read;
 mod replicas;
 mod run;
 mod translate;
+mod webhooks;
 mod workers;
 mod write;
 
 pub use cluster::Cluster;
-pub use config::{Config, NodeConfig, Secret, UnavailableShardPolicy};
+pub use config::{Config, NodeConfig, Secret, TaskWebhook, UnavailableShardPolicy};
 pub use http_api::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
 pub use run::{ServeError, Server, run};
 

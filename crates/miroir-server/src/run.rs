@@ -71,17 +71,20 @@ impl Server {
         let cluster = Arc::new(Cluster::new(config, store, fleet, stop.clone(), acknowledged));
         cluster.load().await?;
         cluster.keys.load(cluster.store.as_ref()).await?;
+        let webhook = cluster.config.task_webhook.as_ref();
+        cluster.webhooks.load(cluster.store.as_ref(), webhook).await?;
         cluster.features.load(cluster.store.as_ref()).await?;
         let check: Arc<dyn NodeCheck> = Arc::clone(&cluster) as Arc<dyn NodeCheck>;
         cluster.fleet.probe_once(check.as_ref()).await;
         cluster.fleet.keep_probing(&cluster.tasks, &stop, &check);
         let cancelations = cluster.unfinished_cancelations().await?;
         cluster.tasks.spawn(workers::follow_tasks(Arc::clone(&cluster), to_follow));
-        if let Err(error) = archives::remove_unfinished(&cluster.config.dump_dir) {
-            tracing::warn!(%error, "unfinished files stay where dumps are written");
+        for directory in [&cluster.config.dump_dir, &cluster.config.snapshot_dir] {
+            if let Err(error) = archives::remove_unfinished(directory) {
+                tracing::warn!(directory = %directory.display(), %error, "unfinished files stay behind");
+            }
         }
-        cluster.recover_writes().await?;
-        cluster.resume_cancelations(cancelations);
+        cluster.recover_writes(cancelations).await?;
         workers::start_workers(&cluster);
         Ok(Self { cluster, listener })
     }

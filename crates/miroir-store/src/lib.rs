@@ -14,6 +14,8 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -96,14 +98,14 @@ pub trait Store: Send + Sync + 'static {
     async fn note_newest_tasks(&self, tasks: Vec<NodeTask>) -> Result<(), StoreError>;
 
     /// The intents neither cleared nor kept, with their tasks, by uid: what to send again after a crash, to all nodes
-    /// but those that the task has node tasks of.
+    /// but those of the node tasks that are given with it.
     async fn open_intents(&self) -> Result<Vec<(TaskRecord, Value)>, StoreError>;
 
     /// What a task was to do, if that was acknowledged and kept; its payload is that of an intent.
     async fn kept_intent(&self, uid: TaskUid) -> Result<Option<Value>, StoreError>;
 
     /// Ends tasks that were canceled, and makes kept intents open ones, of which no nodes but those of these node
-    /// tasks have anything, all or nothing.
+    /// tasks have anything, all or nothing. The tasks themselves have no node tasks then.
     async fn cancel(
         &self,
         canceled: Vec<(TaskUid, TaskOutcome)>,
@@ -160,6 +162,13 @@ pub trait Store: Send + Sync + 'static {
     /// The tasks that have not ended, by uid.
     async fn unfinished(&self) -> Result<Vec<TaskRecord>, StoreError>;
 
+    /// The number of the newest end of a task. Ends are numbered from 1 in the order in which they are recorded, and a
+    /// number never comes back.
+    async fn last_end(&self) -> Result<u64, StoreError>;
+
+    /// The next tasks, `limit` at most, that ended after the end with a number, with the numbers of their own ends.
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError>;
+
     /// Deletes the finished ones of the tasks that match, and records the task that did so, all or nothing. How many
     /// matched and how many were deleted is added to its details. What must outlive tasks does: their keys, and which
     /// indexes they deleted.
@@ -176,6 +185,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets an API key; `false` when there is none of that uid.
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError>;
+
+    /// Writes a copy of everything into a file that is not there yet, to be opened as a store some day. Nodes may then know
+    /// later writes than it does, so positions go on at a distance.
+    async fn copy_to(&self, path: &Path) -> Result<(), StoreError>;
 
     /// A value kept under a name of its own, such as the id of this installation.
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError>;

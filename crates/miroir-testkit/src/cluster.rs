@@ -81,12 +81,14 @@ impl Cluster {
              replica_groups: {}\n\
              task_store: {{ backend: sqlite, path: \"{}\" }}\n\
              dump_dir: \"{}\"\n\
+             snapshot_dir: \"{}\"\n\
              nodes:\n",
             shape.shards,
             shape.replication_factor,
             shape.replica_groups,
             directory.path().join("miroir.db").display(),
             directory.path().join("dumps").display(),
+            directory.path().join("snapshots").display(),
         );
         let mut proxies = Vec::new();
         for (number, node) in nodes.iter().enumerate() {

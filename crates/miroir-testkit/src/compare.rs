@@ -18,6 +18,7 @@ pub const INCIDENTAL_TO_TASKS: &[&str] = &[
     "createdAt",
     "updatedAt",
     "lastUpdate",
+    "dumpUid",
 ];
 
 /// Fields of statistics that say how a server stores things, which is its own business.
@@ -68,8 +69,10 @@ impl Difference {
     }
 }
 
-/// Whether a place is at or below one of these top-level fields.
+/// Whether a place is at or below one of these top-level fields, or of the results of several searches.
 pub fn is_in(path: &str, fields: &[&str]) -> bool {
+    let inside = path.strip_prefix("results[").and_then(|rest| Some(rest.split_once("].")?.1));
+    let path = inside.unwrap_or(path);
     fields.contains(&path.split(['.', '[']).next().unwrap_or_default())
 }
 

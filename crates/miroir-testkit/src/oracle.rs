@@ -189,7 +189,7 @@ impl Oracle {
     /// The right answer, and how the other differs from it.
     async fn search_both(&self, index: &str, request: &SearchRequest) -> (Answer, Difference) {
         let (method, path, body) = request.parts(index);
-        let (expected, found) = self.both(method, &path, body).await;
+        let (expected, found) = self.both(method, &path, body.as_deref()).await;
         let difference = compare_answers(&expected, &found, INCIDENTAL_TO_SEARCH);
         (expected, difference)
     }

@@ -273,6 +273,17 @@ impl MeilisearchProcess {
         self.restart().await;
     }
 
+    /// Starts it again from its last snapshot, with nothing else on its disk.
+    pub async fn restart_from_snapshot(&mut self) {
+        self.supervised.kill();
+        self.empty_disk();
+        let snapshot = path_text(&self.directory.path().join("snapshots/data.snapshot")).to_owned();
+        let arguments = self.supervised.arguments.clone();
+        self.supervised.arguments.extend(["--import-snapshot".to_owned(), snapshot]);
+        self.restart().await;
+        self.supervised.arguments = arguments;
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }

@@ -85,7 +85,8 @@ fn is_telling(body: &Value) -> bool {
         Some(Value::Object(fields)) => !fields.is_empty(),
         _ => false,
     };
-    filled("hits") || filled("facetDistribution")
+    let of_several = |body: &Value| body["results"].as_array().is_some_and(|all| all.iter().any(is_telling));
+    filled("hits") || filled("facetDistribution") || of_several(body)
 }
 
 /// The result of comparing many requests.

@@ -545,7 +545,6 @@ async fn what_is_not_there_yet_says_so() {
     for (method, path, body) in [
         (Method::POST, "/swap-indexes", json!([{ "indexes": ["films", "books"] }])),
         (Method::PATCH, "/indexes/films", json!({ "uid": "books" })),
-        (Method::POST, "/indexes/films/similar", json!({ "id": 1, "embedder": "mine" })),
         (Method::POST, "/dumps", Value::Null),
         (Method::POST, "/snapshots", Value::Null),
         (Method::POST, "/tasks/cancel?uids=0", Value::Null),

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::for_each_field;
-use super::strip::write_without_hidden;
+use super::strip::write_fields;
 use crate::error::ApiError;
-use crate::hidden::{INSERTED_AT_FIELD, decode};
+use crate::hidden::{INSERTED_AT_FIELD, decode, is_reserved};
 
 #[derive(Deserialize)]
 struct Page<'a> {
@@ -38,10 +38,28 @@ pub fn append_in_order(pages: &[Bytes], output: &mut Vec<u8>) -> Result<u64, Api
     }
     documents.sort_by_key(|(position, _)| *position);
     for (_, document) in &documents {
-        write_without_hidden(document, output).map_err(unreadable)?;
+        write_fields(document, output, is_dumped).map_err(unreadable)?;
         output.push(b'\n');
     }
     Ok(documents.len() as u64)
+}
+
+/// A node that is asked for vectors shows an empty `_vectors` where there are none, and a dump has nothing there.
+fn is_dumped(name: &str, value: &RawValue) -> bool {
+    !is_reserved(name) && (name != "_vectors" || value.get() != "{}")
+}
+
+/// The first field of a document whose name is Miroir's own. Fails when it is no JSON object.
+pub fn reserved_name(document: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    // Checked to be UTF-8 by the parser before it is used as text.
+    let text: &RawValue = serde_json::from_slice(document)?;
+    let mut found = None;
+    for_each_field(text.get(), |name, _| {
+        if found.is_none() && is_reserved(name) {
+            found = Some(name.to_owned());
+        }
+    })?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -53,7 +71,10 @@ mod tests {
         let documents: Vec<String> = documents
             .iter()
             .map(|(id, position)| {
-                format!(r#"{{"{INSERTED_AT_FIELD}":"{}","id":{id},"n":1.50}}"#, encode_position(*position))
+                format!(
+                    r#"{{"{INSERTED_AT_FIELD}":"{}","id":{id},"n":1.50,"_vectors":{{}}}}"#,
+                    encode_position(*position)
+                )
             })
             .collect();
         format!(r#"{{"results":[{}],"offset":0}}"#, documents.join(",")).into()
@@ -67,5 +88,15 @@ mod tests {
         let expected = "before\n{\"id\":2,\"n\":1.50}\n{\"id\":3,\"n\":1.50}\n{\"id\":1,\"n\":1.50}\n";
         assert_eq!(String::from_utf8(lines).unwrap(), expected);
         assert!(append_in_order(&[Bytes::from_static(b"{}")], &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_reserved_name_is_found_however_it_is_written() {
+        let found = |document: &str| reserved_name(document.as_bytes());
+        assert_eq!(found(r#"{"id":1,"t":{"_miroir_shard":1}}"#).unwrap(), None);
+        assert_eq!(found(r#"{"id":1,"\u005fmiroir_shard":1}"#).unwrap().as_deref(), Some("_miroir_shard"));
+        for wrong in ["", "[1]", "{\"id\":1", "{\"id\":tru}", "{\"id\":1} {}"] {
+            assert!(found(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -41,7 +41,7 @@ use crate::shard::{ShardId, shard_of};
 pub use self::content::{ContentRules, EmbedderRule, WriteMethod};
 pub use self::delete::parse_delete_batch;
 pub use self::document_id::{is_valid_document_id, validate_document_id};
-pub use self::dumped::append_in_order;
+pub use self::dumped::{append_in_order, reserved_name};
 pub use self::edition::{Edited, Edition};
 pub use self::format::{Format, format_from_content_type, require_json};
 pub use self::stamp::StampedDocuments;

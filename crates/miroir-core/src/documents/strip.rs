@@ -1,5 +1,7 @@
 //! Taking the hidden fields out of a document, leaving every other byte's meaning as it is.
 
+use serde_json::value::RawValue;
+
 use crate::hidden;
 
 use super::json::for_each_field;
@@ -7,7 +9,7 @@ use super::json::for_each_field;
 /// A JSON object without its top-level hidden fields.
 pub fn strip_hidden_fields(document: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     // Checked to be UTF-8 by the parser before it is used as text.
-    let text: &serde_json::value::RawValue = serde_json::from_slice(document)?;
+    let text: &RawValue = serde_json::from_slice(document)?;
     let mut output = Vec::with_capacity(document.len());
     write_without_hidden(text.get(), &mut output)?;
     Ok(output)
@@ -15,11 +17,20 @@ pub fn strip_hidden_fields(document: &[u8]) -> Result<Vec<u8>, serde_json::Error
 
 /// Appends a JSON object without its top-level hidden fields. Values are copied as they are.
 pub(super) fn write_without_hidden(document: &str, output: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    write_fields(document, output, |name, _| !hidden::is_reserved(name))
+}
+
+/// Appends a JSON object with those of its top-level fields that are to be kept. Values are copied as they are.
+pub(super) fn write_fields(
+    document: &str,
+    output: &mut Vec<u8>,
+    is_kept: impl Fn(&str, &RawValue) -> bool,
+) -> Result<(), serde_json::Error> {
     output.push(b'{');
     let start = output.len();
     let mut failure = None;
     for_each_field(document, |name, value| {
-        if hidden::is_reserved(name) || failure.is_some() {
+        if failure.is_some() || !is_kept(name, value) {
             return;
         }
         if output.len() > start {

@@ -73,10 +73,24 @@ impl<'a> Details<'a> {
         Ok(Self { rules: rules.into_iter().map(|(_, rule)| rule).collect() })
     }
 
+    /// How near the hit's vector is to that of the query; `None` when it has none.
+    pub(super) fn similarity(&self) -> Option<f64> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::Vector(similarity) => *similarity,
+            _ => None,
+        })
+    }
+
     /// `Less` when this hit comes before the other; `Equal` when no rule tells them apart.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
-        let mut verdicts = self.rules.iter().zip(&other.rules).map(|(left, right)| left.compare(right));
-        verdicts.find(|verdict| verdict.is_ne()).unwrap_or(Ordering::Equal)
+        for (left, right) in self.rules.iter().zip(&other.rules) {
+            let verdict = left.compare(right);
+            // Where documents have vectors, their distance leaves nothing for rules after it to decide.
+            if verdict.is_ne() || matches!(left, Rule::Vector(Some(_))) {
+                return verdict;
+            }
+        }
+        Ordering::Equal
     }
 }
 
@@ -302,6 +316,19 @@ mod tests {
         let one_of_one = parse(r#"{"typo":{"order":0,"typoCount":1,"maxTypoCount":1,"score":0.5}}"#);
         let two_of_five = parse(r#"{"typo":{"order":0,"typoCount":2,"maxTypoCount":5,"score":0.66}}"#);
         assert_eq!(one_of_one.compare(&two_of_five), Ordering::Less);
+    }
+
+    #[test]
+    fn nothing_is_decided_after_the_distance_of_vectors() {
+        let details = |similarity, year| Details {
+            rules: vec![
+                Rule::Vector(similarity),
+                Rule::Sort { ascending: true, value: SortValue::Number(year) },
+            ],
+        };
+        assert_eq!(details(Some(0.5), 1.0).compare(&details(Some(0.5), 2.0)), Ordering::Equal);
+        assert_eq!(details(None, 1.0).compare(&details(None, 2.0)), Ordering::Less);
+        assert_eq!(details(Some(0.5), 2.0).compare(&details(None, 1.0)), Ordering::Less);
     }
 
     #[test]

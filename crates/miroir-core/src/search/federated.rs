@@ -17,7 +17,7 @@ use super::federated_answer::IndexSummary;
 use super::federated_hits::FederatedHits;
 use super::merge::MergeError;
 use super::multi::MultiSearch;
-use super::plan::{PAGING_PARAMETERS, PlanError, SHOWING_MORE, SearchKind, SearchPlan};
+use super::plan::{NEARLY_SEMANTIC, PAGING_PARAMETERS, PlanError, SHOWING_MORE, SearchKind, SearchPlan};
 use super::request::{Changes, ClientBody, ForwardRaw};
 use super::scan::{Malformed, unsigned, write_json};
 use super::settings::SearchSettings;
@@ -42,6 +42,8 @@ pub struct FederatedQuery {
     /// Its place among all queries.
     pub(super) position: usize,
     pub(super) weight: f64,
+    /// The ratio with which a hybrid query is asked for the total, once it is known what found its hits.
+    summary_ratio: Option<&'static str>,
 }
 
 /// A federated search, planned.
@@ -117,7 +119,14 @@ impl FederatedPlan {
             let settings = settings.get(&index_uid).ok_or(ForwardRaw)?;
             let plan = SearchPlan::federated(&body, settings, wanted)?;
             let node_uid = settings.node_uid.as_deref().unwrap_or(&index_uid).to_owned();
-            queries.push(FederatedQuery { index_uid, node_uid, plan, position, weight: options.weight });
+            queries.push(FederatedQuery {
+                index_uid,
+                node_uid,
+                plan,
+                position,
+                weight: options.weight,
+                summary_ratio: None,
+            });
         }
         Ok(Self {
             limit: federation.limit,
@@ -127,6 +136,21 @@ impl FederatedPlan {
             facets: federation.facets_by_index,
             queries,
         })
+    }
+
+    /// Whether it takes the hits to tell which documents match: a node may find what it has good enough to look no
+    /// further, where all together have better, or the other way round.
+    pub fn counts_after_hits(&self) -> bool {
+        self.queries.iter().any(|query| matches!(query.plan.kind, SearchKind::Hybrid { .. }))
+    }
+
+    /// Takes note of what found the hits of each query.
+    pub fn learn<'h>(&mut self, hits: impl Iterator<Item = &'h FederatedHits>) {
+        for (query, hits) in self.queries.iter_mut().zip(hits) {
+            if matches!(query.plan.kind, SearchKind::Hybrid { .. }) {
+                query.summary_ratio = Some(if hits.is_keyword_only { "0.0" } else { NEARLY_SEMANTIC });
+            }
+        }
     }
 
     /// All queries.
@@ -161,7 +185,7 @@ impl FederatedPlan {
         self.of_index(uid).next().map_or(uid, |(_, query)| &query.node_uid)
     }
 
-    fn facets_of(&self, uid: &str) -> Option<&Vec<String>> {
+    pub(super) fn facets_of(&self, uid: &str) -> Option<&Vec<String>> {
         self.facets.get(uid)?.as_ref()
     }
 
@@ -176,7 +200,7 @@ impl FederatedPlan {
     }
 
     fn summary_queries(&self, uid: &str, shard_filter: Option<&str>) -> Vec<Vec<u8>> {
-        self.of_index(uid).map(|(_, query)| query.plan.summary_body(shard_filter, EVERYTHING)).collect()
+        self.of_index(uid).map(|(_, query)| query.summary_body(shard_filter)).collect()
     }
 
     fn summary_of(&self, uid: &str, queries: &[Vec<u8>]) -> Vec<u8> {
@@ -280,8 +304,16 @@ impl SearchPlan {
     }
 
     /// The query that only tells which documents match; `everything` is asked for where there are no words.
-    pub(super) fn summary_body(&self, shard_filter: Option<&str>, everything: &'static str) -> Vec<u8> {
+    fn summary_body(
+        &self,
+        shard_filter: Option<&str>,
+        everything: &'static str,
+        ratio: Option<&'static str>,
+    ) -> Vec<u8> {
         let mut changes = Changes::default();
+        if let Some(ratio) = ratio {
+            changes.set("hybrid", self.hybrid_with_ratio(ratio));
+        }
         self.restrict(&mut changes, shard_filter);
         SHOWING_MORE.into_iter().chain(PAGING_PARAMETERS).for_each(|name| changes.remove(name));
         changes.set_list("attributesToRetrieve", &[]);
@@ -294,6 +326,10 @@ impl SearchPlan {
 }
 
 impl FederatedQuery {
+    fn summary_body(&self, shard_filter: Option<&str>) -> Vec<u8> {
+        self.plan.summary_body(shard_filter, EVERYTHING, self.summary_ratio)
+    }
+
     /// The bodies for one node, as [`SearchPlan::bodies`], each as a federated search of its own: only that reaches
     /// beyond what the index lets a search reach.
     pub fn bodies(&self, shard_filter: Option<&str>) -> Vec<Vec<u8>> {

@@ -15,6 +15,8 @@ pub struct FederatedHits {
     pub(super) hits: Vec<FederatedHit>,
     /// The query's vector, as JSON, if a node tells it.
     pub(super) query_vector: Option<Vec<u8>>,
+    /// Hits of a hybrid query that were found by its words were good enough to look no further.
+    pub(super) is_keyword_only: bool,
 }
 
 impl FederatedHits {
@@ -60,7 +62,7 @@ impl SearchPlan {
             Some(vectors) => first_member(vectors)?,
             None => None,
         };
-        Ok(FederatedHits { hits, query_vector })
+        Ok(FederatedHits { hits, query_vector, is_keyword_only: selection.is_keyword_only })
     }
 }
 

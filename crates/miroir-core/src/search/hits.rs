@@ -102,6 +102,8 @@ pub(super) struct HitView<'p> {
     pub(super) hides_vectors: bool,
     /// Nodes say of hits what only Miroir can say of them.
     pub(super) hides_federation: bool,
+    /// Of the ranking, only how near the vectors are.
+    pub(super) shows_vector_rule_only: bool,
 }
 
 /// A hit's new scores, when they change.
@@ -259,6 +261,12 @@ impl HitView<'_> {
             if key == TIE_BREAK_RULE.as_bytes() {
                 continue;
             }
+            if self.shows_vector_rule_only {
+                if key == b"vectorSort" {
+                    write_as_first_rule(writer.key(key), rule)?;
+                }
+                continue;
+            }
             let new = scale.and_then(|(details, rescaled)| {
                 let maximum = rescaled.maximum(index)?;
                 Some((maximum, rescaled.local_score(index, details.rules.get(index)?)?))
@@ -311,6 +319,18 @@ fn is_the_nodes(has_score: bool, value: &[u8], hit: &RawHit) -> bool {
     has_score && number(value).is_some_and(|value| Some(value) == hit.score)
 }
 
+fn write_as_first_rule(out: &mut Vec<u8>, rule: &[u8]) -> Result<(), Malformed> {
+    let mut writer = ObjectWriter::begin(out);
+    let mut cursor = Cursor::new(rule);
+    cursor.begin_object()?;
+    while let Some(key) = cursor.next_key()? {
+        let value = cursor.value()?;
+        writer.member(key, if key == b"order" { b"0" } else { value });
+    }
+    writer.end();
+    Ok(())
+}
+
 fn write_rescaled_rule(out: &mut Vec<u8>, rule: &[u8], maximum: u32, score: f64) -> Result<(), Malformed> {
     let mut writer = ObjectWriter::begin(out);
     let mut cursor = Cursor::new(rule);
@@ -349,6 +369,7 @@ mod tests {
             shows_details: shows,
             hides_vectors: false,
             hides_federation: false,
+            shows_vector_rule_only: false,
         };
         let answer = format!(r#"{{"hits":[{hit}]}}"#);
         let answer = Answer::parse(answer.as_bytes()).unwrap();

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::details::Rule;
 use super::rank::RankedHit;
-use super::score::{Maxima, run_score};
+use super::score::{Maxima, Rescaled, rescaled_run_score};
 
 /// A keyword score times its weight from which a hit is good enough not to look for semantic ones.
 const GOOD_ENOUGH_SCORE: f64 = 0.45;
@@ -28,24 +28,34 @@ pub(super) struct HybridHit<'a> {
     pub(super) ranked: RankedHit<'a>,
     pub(super) is_semantic: bool,
     pub(super) score: f64,
+    /// The maxima of the common scale, where the node's are others.
+    rescaled: Option<Rescaled>,
 }
 
 impl<'a> HybridHit<'a> {
     pub(super) fn new(ranked: RankedHit<'a>, is_semantic: bool, maxima: &Maxima) -> Self {
         let score = common_score(&ranked, maxima).unwrap_or(1.0);
-        Self { ranked, is_semantic, score }
+        let rescaled = maxima.rescale(&ranked.details);
+        Self { ranked, is_semantic, score, rescaled }
     }
 
-    /// A run of ranks is one step. When there is only one, the hit's score is its value, exactly.
+    /// A run of ranks is one step.
     fn steps(&self) -> Vec<Step<'_>> {
-        let rules = &self.ranked.details.rules;
-        let runs = rules.chunk_by(|left, right| is_rank(left) && is_rank(right));
-        let scored = runs.clone().filter(|run| !run.iter().all(is_sort)).count();
+        let rules: Vec<(usize, &Rule)> = self.ranked.details.rules.iter().enumerate().collect();
+        let runs = rules.chunk_by(|(_, left), (_, right)| is_rank(left) && is_rank(right));
+        // The first of them is what is called the hit's score. It cannot be worked out from the details, which do not
+        // tell of all rules how many ranks there are; of those that follow, they have to do.
+        let mut first = Some(self.score);
         runs.map(|run| match run {
-            [rule] if is_sort(rule) => Step::Sort(rule),
-            [Rule::Vector(similarity)] => Step::Score(similarity.unwrap_or_default()),
-            _ if scored == 1 => Step::Score(self.score),
-            run => Step::Score(run_score(run.iter()).unwrap_or(self.score)),
+            [(_, rule)] if is_sort(rule) => Step::Sort(rule),
+            [(_, Rule::Vector(similarity))] => {
+                first = None;
+                Step::Score(similarity.unwrap_or_default())
+            }
+            run => {
+                let worked_out = || rescaled_run_score(run.iter().copied(), self.rescaled.as_ref());
+                Step::Score(first.take().or_else(worked_out).unwrap_or(self.score))
+            }
         })
         .collect()
     }

@@ -152,6 +152,7 @@ impl SearchPlan {
             shows_details: self.shows_details,
             hides_vectors: projection.vectors_are_limited && projection.hides_vectors(came_with_vectors()),
             hides_federation: self.is_federated,
+            shows_vector_rule_only: false,
         }
     }
 

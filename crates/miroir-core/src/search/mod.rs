@@ -23,6 +23,7 @@
 mod depth;
 mod details;
 mod distinct;
+mod explain;
 mod facet_list;
 mod facet_search;
 #[cfg(test)]
@@ -42,6 +43,7 @@ mod merge;
 #[cfg(test)]
 mod merge_tests;
 mod multi;
+mod narrow;
 mod normalise;
 mod plan;
 mod projection;
@@ -53,10 +55,14 @@ mod request;
 mod scan;
 mod score;
 mod settings;
+mod similar;
+#[cfg(test)]
+mod similar_tests;
 mod spelling;
 mod weighted;
 
 pub use depth::Depth;
+pub use explain::Warning;
 pub use facet_search::FacetSearchPlan;
 pub use facets::{FacetConflict, Spelling};
 pub use federated::{FederatedPlan, FederatedQuery};
@@ -67,8 +73,9 @@ pub use last_word::LastWord;
 pub use merge::{MergeError, MergedAnswer};
 pub use multi::{MultiSearch, Query, finish_results, inside, write_result};
 pub use plan::{PlanError, SearchPlan};
-pub use query_string::body_from_query_string;
+pub use query_string::{body_from_query_string, similar_body_from_query_string};
 pub use request::ForwardRaw;
 pub use scan::Malformed;
-pub use settings::{FacetOrder, SearchSettings};
+pub use settings::{FacetOrder, SearchSettings, VectorRank};
+pub use similar::{Reference, SimilarPlan};
 pub use spelling::{SpellingChoices, SpellingRound};

@@ -18,7 +18,7 @@ use crate::hidden::{INSERTED_AT_FIELD, SHARD_FIELD, is_reserved};
 const DEFAULT_LIMIT: usize = 20;
 /// A semantic ratio close enough to 1 for semantic hits to come first, yet still a hybrid search: only that
 /// formats semantic hits by the words of the query, counts both kinds, and makes do when embedding fails.
-const NEARLY_SEMANTIC: &str = "0.999999";
+pub(super) const NEARLY_SEMANTIC: &str = "0.999999";
 
 /// The parameters that make an answer show more than which documents match.
 pub(super) const SHOWING_MORE: [&str; 7] = [
@@ -274,7 +274,7 @@ impl SearchPlan {
         }
     }
 
-    fn hybrid_with_ratio(&self, ratio: &'static str) -> String {
+    pub(super) fn hybrid_with_ratio(&self, ratio: &'static str) -> String {
         let raw = self.body.raw("hybrid").unwrap_or("{}");
         let mut changes = Changes::default();
         changes.set("semanticRatio", ratio);

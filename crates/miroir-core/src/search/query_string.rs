@@ -67,6 +67,36 @@ pub fn body_from_query_string(query: &str) -> Result<Vec<u8>, ForwardRaw> {
     serde_json::to_vec(&body).map_err(|_| ForwardRaw)
 }
 
+/// The body of the `POST` equivalent to a `GET` for similar documents with this query string.
+pub fn similar_body_from_query_string(query: &str) -> Result<Vec<u8>, ForwardRaw> {
+    const AS_IN_SEARCH: [&str; 8] = [
+        "offset",
+        "limit",
+        "attributesToRetrieve",
+        "retrieveVectors",
+        "filter",
+        "showRankingScore",
+        "showRankingScoreDetails",
+        "rankingScoreThreshold",
+    ];
+    let mut own = Map::new();
+    let mut others = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(name);
+        match name.as_str() {
+            "id" | "embedder" => {
+                own.insert(name, Value::String(decode(value)));
+            }
+            name if AS_IN_SEARCH.contains(&name) => others.push(pair),
+            _ => return Err(ForwardRaw),
+        }
+    }
+    let others = body_from_query_string(&others.join("&"))?;
+    own.extend(serde_json::from_slice::<Map<String, Value>>(&others).map_err(|_| ForwardRaw)?);
+    serde_json::to_vec(&own).map_err(|_| ForwardRaw)
+}
+
 /// Undoes the encoding of forms: `+` is a space and `%` introduces a byte.
 fn decode(text: &str) -> String {
     let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
@@ -151,6 +181,17 @@ mod tests {
             json!({ "vector": [1.0, 0.5], "hybrid": { "embedder": "e", "semanticRatio": 0.25 } })
         );
         assert_eq!(body("hybridEmbedder=e"), json!({ "hybrid": { "embedder": "e" } }));
+    }
+
+    #[test]
+    fn similar_documents_have_fewer_parameters() {
+        let body = |query| similar_body_from_query_string(query).map(|body| String::from_utf8(body).unwrap());
+        assert_eq!(
+            body("id=7&embedder=e&limit=3&attributesToRetrieve=a,b").as_deref(),
+            Ok(r#"{"id":"7","embedder":"e","limit":3,"attributesToRetrieve":["a","b"]}"#)
+        );
+        assert_eq!(body("id=7&q=x"), Err(ForwardRaw));
+        assert_eq!(body("id=7&limit=x"), Err(ForwardRaw));
     }
 
     #[test]

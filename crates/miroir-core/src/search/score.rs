@@ -194,12 +194,6 @@ pub(super) fn rescaled_run_score<'r>(
     Some(combine(&ranks.concat(), Fraction::ONE)?.to_f64())
 }
 
-/// The score of one unbroken run of rules, from their details alone.
-pub(super) fn run_score<'r>(rules: impl Iterator<Item = &'r Rule<'r>>) -> Option<f64> {
-    let ranks: Vec<Vec<Rank>> = rules.map(|rule| ranks_of(rule, None)).collect::<Option<_>>()?;
-    Some(combine(&ranks.concat(), Fraction::ONE)?.to_f64())
-}
-
 /// An exact fraction in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fraction {

@@ -15,6 +15,32 @@ pub enum FacetOrder {
     Count,
 }
 
+/// When the distance of vectors decides in a search by vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VectorRank {
+    /// Before all else.
+    #[default]
+    First,
+    /// After rules that sort by an attribute.
+    AfterOthers,
+    /// No ranking rule stands for it.
+    Never,
+}
+
+impl VectorRank {
+    /// The distance takes the place of the first rule about words.
+    fn of_rules(rules: &Value) -> Self {
+        let rules: Vec<&str> = rules.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let sorts = |rule: &str| rule.ends_with(":asc") || rule.ends_with(":desc");
+        match rules.iter().position(|rule| *rule != "sort" && !sorts(rule)) {
+            _ if rules.is_empty() => Self::First,
+            None => Self::Never,
+            Some(place) if rules.iter().take(place).any(|rule| sorts(rule)) => Self::AfterOthers,
+            Some(_) => Self::First,
+        }
+    }
+}
+
 /// The settings of an index that shape its search answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchSettings {
@@ -36,6 +62,8 @@ pub struct SearchSettings {
     pub has_default_words: bool,
     /// What nodes call the index; `None` when that is what clients call it.
     pub node_uid: Option<Arc<str>>,
+    /// When the distance of vectors decides.
+    pub vector_rank: VectorRank,
 }
 
 /// Settings that change where words begin and end.
@@ -54,6 +82,7 @@ impl Default for SearchSettings {
             stop_words: Arc::default(),
             has_default_words: true,
             node_uid: None,
+            vector_rank: VectorRank::default(),
         }
     }
 }
@@ -92,6 +121,7 @@ impl SearchSettings {
                 .iter()
                 .all(|name| view[name].as_array().is_none_or(Vec::is_empty)),
             node_uid: None,
+            vector_rank: VectorRank::of_rules(&view["rankingRules"]),
         }
     }
 
@@ -112,6 +142,15 @@ mod tests {
         assert_eq!(SearchSettings::from_settings(&json!({})), SearchSettings::default());
         let shown = json!({ "displayedAttributes": ["*"], "distinctAttribute": null, "pagination": null });
         assert_eq!(SearchSettings::from_settings(&shown), SearchSettings::default());
+    }
+
+    #[test]
+    fn distance_takes_the_place_of_the_first_rule_about_words() {
+        let rank = |rules: Value| VectorRank::of_rules(&rules);
+        assert_eq!(rank(json!(null)), VectorRank::First);
+        assert_eq!(rank(json!(["sort", "typo", "year:asc"])), VectorRank::First);
+        assert_eq!(rank(json!(["year:asc", "words"])), VectorRank::AfterOthers);
+        assert_eq!(rank(json!(["sort", "year:desc"])), VectorRank::Never);
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn restore_secret(config: &mut Value, held: &Value) {
 }
 
 /// Redacts a secret as Meilisearch does.
-pub(crate) fn redact(secret: &str) -> String {
+pub fn redact(secret: &str) -> String {
     let (shown, mask) = match secret.len() {
         0..10 => (0, "XXX..."),
         10..20 => (2, "XXXX..."),

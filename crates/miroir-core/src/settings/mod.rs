@@ -22,7 +22,7 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::embedders::redact;
+pub use self::embedders::redact;
 pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::{default_ranking_rules, is_ours, ranking_rules_to_break_ties};

@@ -14,6 +14,7 @@ use miroir_core::settings::with_secrets;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::format_description;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::documents::Stretches;
@@ -21,9 +22,10 @@ use super::file::{DumpFile, Temporary};
 use super::{NotMade, file_error};
 use crate::clock::now;
 use crate::cluster::Cluster;
-use crate::index::IndexView;
+use crate::index::{Index, IndexView};
 use crate::replicas::ensure::{HOLD_LIMIT, QUEUE_LIMIT, RepairError, drain};
 use crate::workers::Report;
+use crate::write::PendingWrites;
 
 /// Rounds in which documents added meanwhile are read, of an index that is not held.
 const MOST_ROUNDS: usize = 10;
@@ -65,14 +67,27 @@ impl Cluster {
         Ok(uid)
     }
 
+    /// Holds the queue of an index in which all writes have been applied, until when it may be held. Where that does not
+    /// come about soon, nobody is kept waiting.
+    async fn hold_quiet<'a>(&self, index: &'a Index) -> (Option<MutexGuard<'a, PendingWrites>>, Instant) {
+        let quiet = async {
+            drain(self, &index.uid).await?;
+            let queue = index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?;
+            let held_until = Instant::now() + HOLD_LIMIT;
+            let late = |_elapsed| RepairError::NotNow("earlier writes are still being applied".to_owned());
+            tokio::time::timeout_at(held_until, drain(self, &index.uid)).await.map_err(late)??;
+            Ok::<_, RepairError>((Some(queue), held_until))
+        };
+        quiet.await.unwrap_or_else(|error| {
+            tracing::info!(index = index.uid, %error, "it is dumped while writes go on");
+            (None, Instant::now())
+        })
+    }
+
     /// Adds an index, unless it has been deleted meanwhile.
     async fn dump_index(&self, uid: &str, mut file: DumpFile, report: &Report) -> Result<DumpFile, NotMade> {
         let index = self.handle(uid);
-        drain(self, uid).await?;
-        let mut queue = Some(index.turn(QUEUE_LIMIT).await.map_err(RepairError::NotNow)?);
-        let held_until = Instant::now() + HOLD_LIMIT;
-        let late = || RepairError::NotNow(format!("earlier writes of index `{uid}` take too long"));
-        tokio::time::timeout_at(held_until, drain(self, uid)).await.map_err(|_elapsed| late())??;
+        let (mut queue, held_until) = self.hold_quiet(&index).await;
         let Some(view) = index.view().filter(|view| view.record.settings_version > 0) else {
             return Ok(file);
         };

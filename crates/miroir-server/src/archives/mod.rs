@@ -1,7 +1,8 @@
 //! Everything at once: dumps in Meilisearch's own form, made and taken in, and snapshots of all nodes.
 //!
 //! Making one is a Miroir task that a background job carries out (`workers/archives.rs`): `request` records it, `dump`
-//! reads the indexes (`documents`, a stretch at a time) into a file (`file`). `export` sends them to another server. Taking one in is `import`.
+//! reads the indexes (`documents`, a stretch at a time) into a file (`file`), `snapshot` has the nodes make theirs. `export` sends
+//! indexes to another server. Taking one in is `import`.
 
 mod documents;
 mod dump;
@@ -9,6 +10,7 @@ mod export;
 mod file;
 mod import;
 mod request;
+mod snapshot;
 
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_store::StoreError;
@@ -17,7 +19,7 @@ use crate::replicas::ensure::RepairError;
 use crate::store_error;
 
 pub(crate) use file::remove_unfinished;
-pub(crate) use import::{Import, ImportStatus};
+pub(crate) use import::{Import, ImportStatus, Survey};
 pub(crate) use request::ArchiveKind;
 
 /// Why an archive was not made.
@@ -58,7 +60,7 @@ impl From<RepairError> for NotMade {
                 503,
                 "miroir_archive_failed",
                 ErrorType::Internal,
-                format!("The index cannot be read now: {error}. Try again later."),
+                format!("It cannot be made now: {error}. Try again later."),
             )),
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use miroir_core::error::ApiError;
-use miroir_store::{NewTask, WriteMarks};
+use miroir_store::{NewTask, StoreError, WriteMarks};
 use serde_json::{Value, json};
 
 use crate::clock::now;
@@ -16,16 +16,19 @@ use crate::write::TaskSummary;
 pub(crate) enum ArchiveKind {
     /// One file that a Meilisearch can be started from.
     Dump,
+    /// What each node and Miroir have, as it is on their disks.
+    Snapshot,
 }
 
 impl ArchiveKind {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Dump];
+    pub const ALL: [Self; 2] = [Self::Dump, Self::Snapshot];
 
     /// Meilisearch's name for the kind of task.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dump => "dumpCreation",
+            Self::Snapshot => "snapshotCreation",
         }
     }
 
@@ -37,6 +40,8 @@ impl ArchiveKind {
     fn details(self) -> Value {
         match self {
             Self::Dump => json!({ "dumpUid": null }),
+            // It has none, in Meilisearch either.
+            Self::Snapshot => Value::Null,
         }
     }
 }
@@ -52,6 +57,7 @@ impl Cluster {
             return Ok(before.summary);
         }
         let enqueued_at = now();
+        let key = marks.idempotency.clone();
         let task = NewTask {
             index_uid: None,
             kind: kind.name().to_owned(),
@@ -60,7 +66,15 @@ impl Cluster {
             outcome: None,
             marks,
         };
-        let task_uid = self.store.begin(task, None).await.map_err(store_error)?;
+        let task_uid = match self.store.begin(task, None).await {
+            Ok(task) => task,
+            // No queue holds the second of two equal requests back until the first is recorded.
+            Err(error @ StoreError::KeyTaken { .. }) => {
+                let before = self.repeated(key.as_ref()).await?;
+                return before.map(|before| before.summary).ok_or_else(|| store_error(error));
+            }
+            Err(error) => return Err(store_error(error)),
+        };
         self.archive_wanted.notify_one();
         let kind = Cow::Borrowed(kind.name());
         Ok(TaskSummary { task_uid, index_uid: None, status: "enqueued", kind, enqueued_at })

@@ -6,12 +6,21 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 use miroir_core::health::HealthState;
 use serde_json::json;
 
 use super::answer;
 use crate::cluster::Cluster;
+
+/// Written by hand; a test holds it against the table of routes and against real answers.
+const OPENAPI: &[u8] = include_bytes!("openapi.json");
+
+/// What Miroir has besides the API of Meilisearch, for programs. Open, as it is in everybody's copy of Miroir.
+pub async fn openapi() -> Response {
+    answer::bytes(StatusCode::OK, Bytes::from_static(OPENAPI))
+}
 
 /// The nodes and how they are.
 pub async fn topology(State(cluster): State<Arc<Cluster>>) -> Response {
@@ -87,7 +96,7 @@ pub async fn ready(State(cluster): State<Arc<Cluster>>) -> Response {
         cluster.fleet.iter().filter(|node| !node.health().is_up()).map(|node| node.id().as_str()).collect();
     let up: Vec<bool> = cluster.fleet.iter().map(|node| node.health().is_up()).collect();
     let uncovered: Vec<String> = (cluster.indexes().iter())
-        .filter(|view| !view.cover(&cluster.fleet, None, up.clone()).missing.is_empty())
+        .filter(|view| !view.cover(&cluster.fleet, None, up.clone(), None).missing.is_empty())
         .map(|view| view.record.uid.clone())
         .collect();
     // One node less is no reason to send clients away as long as everything can be answered.

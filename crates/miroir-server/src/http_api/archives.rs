@@ -1,4 +1,4 @@
-//! `/dumps`: making one file of everything; `/_miroir/dumps/import`: taking one in.
+//! `/dumps` and `/snapshots`: copies of everything; `/_miroir/dumps/import`: taking one in.
 
 use std::sync::Arc;
 
@@ -18,6 +18,12 @@ use crate::store_error;
 /// Makes a dump.
 pub async fn dump(State(cluster): State<Arc<Cluster>>, marks: Marks) -> Result<Response, Failure> {
     let summary = cluster.request_archive(ArchiveKind::Dump, marks.without_body()).await?;
+    Ok(answer::json(StatusCode::ACCEPTED, &summary))
+}
+
+/// Makes a snapshot of all nodes.
+pub async fn snapshot(State(cluster): State<Arc<Cluster>>, marks: Marks) -> Result<Response, Failure> {
+    let summary = cluster.request_archive(ArchiveKind::Snapshot, marks.without_body()).await?;
     Ok(answer::json(StatusCode::ACCEPTED, &summary))
 }
 

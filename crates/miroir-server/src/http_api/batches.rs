@@ -50,7 +50,10 @@ fn view(batch: &BatchRecord) -> Value {
 /// The details of the task. Meilisearch writes batches down when they end, and then forgets which of these are known to
 /// be nothing.
 fn details(task: &TaskRecord) -> Value {
-    let mut details = visible_details(task);
+    let mut details = match visible_details(task) {
+        Value::Null => json!({}),
+        details => details,
+    };
     if let (Value::Object(fields), true) = (&mut details, task.status.is_finished()) {
         fields.retain(|name, value| !value.is_null() || !FORGOTTEN.contains(&name.as_str()));
     }
@@ -80,7 +83,7 @@ fn statistics(batch: &BatchRecord) -> Value {
 fn strategy(uid: u64, kind: &str) -> String {
     match kind {
         "indexDeletion" => format!("stopped after task with id {uid} because it deletes the index"),
-        "taskDeletion" => format!(
+        "taskDeletion" | "snapshotCreation" => format!(
             "stopped after the last task of type `{kind}` because they cannot be batched with tasks of any other type."
         ),
         _ => format!(

@@ -135,7 +135,7 @@ pub async fn delete(
 }
 
 /// The body with something in it that no node takes.
-fn spoilt(fields: Option<Map<String, Value>>, body: &Bytes) -> Bytes {
+pub(super) fn spoilt(fields: Option<Map<String, Value>>, body: &Bytes) -> Bytes {
     match fields {
         Some(mut fields) => {
             fields.insert(UNKNOWN_FIELD.to_owned(), Value::Null);
@@ -146,11 +146,11 @@ fn spoilt(fields: Option<Map<String, Value>>, body: &Bytes) -> Bytes {
     }
 }
 
-/// What a node says is wrong with a body.
-async fn refusal(cluster: &Cluster, call: &Call) -> ApiError {
+/// What a node says is wrong with a body that was spoilt.
+pub(super) async fn refusal(cluster: &Cluster, call: &Call) -> ApiError {
     let error = cluster.refusal_of_one_node(None, call).await;
     // Then the nodes know more than Miroir does.
-    if error.message.contains(UNKNOWN_FIELD) { unsupported("Something in this key") } else { error }
+    if error.message.contains(UNKNOWN_FIELD) { unsupported("Something in this body") } else { error }
 }
 
 /// The key that a body asks for; `None` when a field is not as it should be, an error when one is missing.

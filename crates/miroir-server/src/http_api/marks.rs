@@ -101,7 +101,8 @@ fn is_read(request: &Request) -> bool {
     match *request.method() {
         Method::GET | Method::HEAD => true,
         Method::POST => {
-            ["/search", "/facet-search", "/documents/fetch"].iter().any(|end| path.ends_with(end))
+            const READS: [&str; 5] = ["/search", "/facet-search", "/similar", "/explain", "/documents/fetch"];
+            READS.iter().any(|end| path.ends_with(end))
         }
         _ => false,
     }

@@ -20,11 +20,13 @@ mod routes;
 mod search;
 mod serving;
 mod settings;
+mod similar;
 mod swap;
 mod system;
 mod task_filter;
 mod tasks;
 mod unsupported;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 pub use self::routes::{Asks, Origin, ROUTES, Route, SETTINGS, Served, Setting};
 pub use self::serving::serve;
+pub(crate) use self::tasks::view as task_view;
 use crate::cluster::Cluster;
 
 fn service(cluster: Arc<Cluster>) -> Router {

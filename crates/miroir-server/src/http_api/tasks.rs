@@ -35,8 +35,9 @@ pub(super) fn visible_details(task: &TaskRecord) -> Value {
     details
 }
 
-fn view(task: &TaskRecord) -> Value {
-    json!({
+/// A task as clients see it.
+pub(crate) fn view(task: &TaskRecord) -> Value {
+    let mut view = json!({
         "uid": task.uid,
         "batchUid": task.batch_uid(),
         "indexUid": task.index_uid,
@@ -49,7 +50,12 @@ fn view(task: &TaskRecord) -> Value {
         "enqueuedAt": task.enqueued_at,
         "startedAt": task.started_at,
         "finishedAt": task.finished_at,
-    })
+    });
+    // Of a kind that never has any, Meilisearch does not show them.
+    if let (Value::Null, Some(fields)) = (&task.details, view.as_object_mut()) {
+        fields.shift_remove("details");
+    }
+    view
 }
 
 /// One task.

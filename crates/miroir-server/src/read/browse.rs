@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use miroir_core::cover::CoverPart;
 use miroir_core::documents::browse::{BrowsePlan, NoPlan, NodeAnswer, OffsetSearch, strip_document};
 use miroir_core::error::ApiError;
 use miroir_core::filter::reserved_name_in_filter;
@@ -16,7 +17,7 @@ use miroir_node::{Call, Node};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::gather::{Ask, Reading};
+use super::gather::{Ask, Gathered, Reading};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::read::{ReadAnswer, reserved_field, shard_unavailable};
@@ -57,6 +58,9 @@ struct Pages {
     nodes: Vec<usize>,
     missing: Vec<ShardId>,
 }
+
+/// Nodes that lack a field to sort by: what they were asked for, and what they said.
+type Lacking = Vec<(CoverPart, miroir_node::NodeAnswer)>;
 
 impl Cluster {
     /// One document.
@@ -199,31 +203,24 @@ impl Browsing<'_> {
     /// Asks a cover, and asks those again that have no document with a field to sort by, only for their number.
     async fn ask(&self, body: impl Fn(Option<&[ShardId]>) -> Vec<u8> + Sync) -> Result<Pages, ApiError> {
         let post = |body: Vec<u8>| Call::post(self.path.clone(), body, PAGE_LIMIT);
-        let reading = Reading::with_limit(PAGE_LIMIT);
         let calls = |ask: Ask<'_>| vec![post(body(ask.shards))];
-        let gathered = self.cluster.gather(self.index, &reading, calls).await?;
-        let mut pages = Pages { pages: Vec::new(), nodes: Vec::new(), missing: gathered.missing };
-        let mut lacking = Vec::new();
-        for (part, answers) in gathered.parts.iter().zip(gathered.answers) {
-            for answer in answers {
-                match self.plan.classify(answer.status.as_u16(), answer.body.clone()) {
-                    NodeAnswer::Page(page) => {
-                        pages.pages.push(page);
-                        pages.nodes.push(part.node);
-                    }
-                    NodeAnswer::Empty => {}
-                    NodeAnswer::LacksSortedField(_) => lacking.push((part, answer)),
-                    NodeAnswer::Refused(_) => {
+        let record = &self.index.record;
+        let narrowing = self.plan.narrowing(record.primary_key.as_deref(), record.shards);
+        let mut reading = Reading::with_limit(PAGE_LIMIT).narrowed(narrowing, false);
+        let (mut pages, lacking) = loop {
+            let gathered = self.cluster.gather(self.index, &reading, calls).await?;
+            let (pages, lacking) = self.classify(gathered)?;
+            match lacking.first() {
+                Some((_, answer)) if pages.pages.is_empty() => {
+                    // A document that was not asked for may have the field.
+                    if reading.wanted.is_none() {
                         return Err(self.cluster.node_refusal(Some(self.index), answer.status, &answer.body));
                     }
+                    reading = reading.of_everything();
                 }
+                _ => break (pages, lacking),
             }
-        }
-        if let Some((_, answer)) = lacking.first()
-            && pages.pages.is_empty()
-        {
-            return Err(self.cluster.node_refusal(Some(self.index), answer.status, &answer.body));
-        }
+        };
         let fleet: Vec<&Arc<Node>> = self.cluster.fleet.iter().collect();
         for (part, _) in lacking {
             let shards = (!part.whole).then_some(part.shards.as_slice());
@@ -243,5 +240,27 @@ impl Browsing<'_> {
             }
         }
         Ok(pages)
+    }
+
+    /// The pages, and what was asked of the nodes that lack a field to sort by.
+    fn classify(&self, gathered: Gathered) -> Result<(Pages, Lacking), ApiError> {
+        let mut pages = Pages { pages: Vec::new(), nodes: Vec::new(), missing: gathered.missing };
+        let mut lacking = Vec::new();
+        for (part, answers) in gathered.parts.into_iter().zip(gathered.answers) {
+            for answer in answers {
+                match self.plan.classify(answer.status.as_u16(), answer.body.clone()) {
+                    NodeAnswer::Page(page) => {
+                        pages.pages.push(page);
+                        pages.nodes.push(part.node);
+                    }
+                    NodeAnswer::Empty => {}
+                    NodeAnswer::LacksSortedField(_) => lacking.push((part.clone(), answer)),
+                    NodeAnswer::Refused(_) => {
+                        return Err(self.cluster.node_refusal(Some(self.index), answer.status, &answer.body));
+                    }
+                }
+            }
+        }
+        Ok((pages, lacking))
     }
 }

@@ -46,7 +46,7 @@ impl Cluster {
         let settings: HashMap<String, SearchSettings> =
             views.iter().map(|(uid, view)| (uid.clone(), view.search.clone())).collect();
         let planned = FederatedPlan::new(multi, &settings);
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(plan) => plan,
             Err(_) => {
                 // An index that is being made or deleted is there for nodes only.
@@ -68,11 +68,8 @@ impl Cluster {
         }
         // What queries and indexes have to have in common is judged by one node, with all of them at once.
         let refusal = self.refusal_of_federated(multi, &views);
-        let asked = futures_util::future::try_join(
-            self.hits_of_queries(&views, &plan),
-            self.summaries_of_indexes(&views, &plan),
-        );
-        let (refusal, asked) = futures_util::future::join(refusal, asked).await;
+        let (refusal, asked) =
+            futures_util::future::join(refusal, self.hits_and_summaries(&views, &mut plan)).await;
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
@@ -87,6 +84,20 @@ impl Cluster {
             missing: missing.into_iter().collect(),
             settings_inconsistent: views.values().any(|view| view.settings_are_changing()),
         })
+    }
+
+    async fn hits_and_summaries(
+        &self,
+        views: &Views,
+        plan: &mut FederatedPlan,
+    ) -> Result<(Vec<Learnt<FederatedHits>>, Vec<Learnt<IndexSummary>>), ApiError> {
+        if !plan.counts_after_hits() {
+            let hits = self.hits_of_queries(views, plan);
+            return futures_util::future::try_join(hits, self.summaries_of_indexes(views, plan)).await;
+        }
+        let hits = self.hits_of_queries(views, plan).await?;
+        plan.learn(hits.iter().map(|(hits, _)| hits));
+        Ok((hits, self.summaries_of_indexes(views, plan).await?))
     }
 
     async fn hits_of_queries(
@@ -135,7 +146,9 @@ impl Cluster {
         query: &FederatedQuery,
     ) -> Result<Learnt<FederatedHits>, ApiError> {
         let limit = self.config.node_timeout;
-        let reading = Reading::with_limit(limit);
+        let record = &index.record;
+        let narrowing = query.plan.narrowing(record.primary_key.as_deref(), record.shards);
+        let reading = Reading::with_limit(limit).narrowed(narrowing, false);
         let by_frequency = FrequencySearch::new(&query.plan, &index.search);
         let mut gathered = self
             .gather(index, &reading, |ask| {
@@ -163,7 +176,9 @@ impl Cluster {
         let uid = uid.as_str();
         let index = view_of(views, uid)?;
         let limit = self.limit_for(plan.of_index(uid).count());
-        let reading = Reading::with_limit(limit);
+        let record = &index.record;
+        let narrowing = plan.narrowing(uid, record.primary_key.as_deref(), record.shards);
+        let reading = Reading::with_limit(limit).narrowed(narrowing, false);
         let gathered = self
             .gather(index, &reading, |ask| {
                 vec![Call::post("/multi-search", plan.summary_body(uid, ask.filter), limit)]

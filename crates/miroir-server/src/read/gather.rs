@@ -4,14 +4,15 @@
 //! elsewhere (`part`). What is still unanswered then is covered anew without the nodes that failed, until it is
 //! answered, nobody is left to ask, or the time of the read is over.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use miroir_core::cover::{Cover, CoverPart};
 use miroir_core::error::ApiError;
 use miroir_core::health::HealthState;
+use miroir_core::pinning::Narrowing;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeAnswer};
 
@@ -25,24 +26,88 @@ use crate::read::shard_unavailable;
 const ROUNDS: usize = 3;
 
 /// How one read goes about it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Reading {
     deadline: Instant,
     /// Reads with the same number are asked of the same nodes while these are equally good.
     pub(super) affinity: Option<u64>,
     /// Searches are alike enough for one to tell how long another should take.
     pub(super) is_search: bool,
+    /// The shards to ask for, when not all.
+    pub(super) wanted: Option<Arc<BTreeSet<ShardId>>>,
+    /// What one node says is merged as if there were others.
+    merges_one: bool,
+    /// Where to write down who was asked, when somebody wants to know.
+    pub(super) journal: Option<Arc<Journal>>,
 }
+
+/// What was asked of a node, and how long that took.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The node's place in the fleet's order.
+    pub node: usize,
+    /// How many shards it was asked for.
+    pub shards: usize,
+    /// How many requests that were.
+    pub requests: usize,
+    /// Until it had answered all of them, or failed.
+    pub took: Duration,
+    /// Whether it answered.
+    pub answered: bool,
+}
+
+/// Who was asked in one read.
+pub type Journal = Mutex<Vec<Asked>>;
 
 impl Reading {
     /// A read whose calls have this limit: there is time for one call and its repetition elsewhere.
     pub fn with_limit(limit: Duration) -> Self {
-        Self { deadline: Instant::now() + limit * 2, affinity: None, is_search: false }
+        Self {
+            deadline: Instant::now() + limit * 2,
+            affinity: None,
+            is_search: false,
+            wanted: None,
+            merges_one: false,
+            journal: None,
+        }
     }
 
     /// The same for a search.
     pub fn of_search(limit: Duration, affinity: u64) -> Self {
         Self { affinity: Some(affinity), is_search: true, ..Self::with_limit(limit) }
+    }
+
+    /// The same for the shards that matter. When these are on one node, its answer is merged as one of several if
+    /// `merges_one`: with none, but knowing that the node does not hold everything.
+    pub fn narrowed(self, narrowing: Narrowing, merges_one: bool) -> Self {
+        match narrowing {
+            Narrowing::To(shards) => Self { wanted: Some(Arc::new(shards)), merges_one, ..self },
+            Narrowing::Nothing(_) => self,
+        }
+    }
+
+    /// Whether the answer of the one node of a cover, which leaves no shard out, is the client's.
+    pub fn is_answered_by(&self, cover: &Cover) -> bool {
+        cover.parts.len() == 1 && !self.merges_one
+    }
+
+    /// The same, written down.
+    pub fn noted_in(self, journal: &Arc<Journal>) -> Self {
+        Self { journal: Some(Arc::clone(journal)), ..self }
+    }
+
+    pub(super) fn note(&self, asked: impl FnOnce() -> Asked) {
+        if let Some(journal) = &self.journal {
+            match journal.lock() {
+                Ok(mut journal) => journal.push(asked()),
+                Err(poisoned) => poisoned.into_inner().push(asked()),
+            }
+        }
+    }
+
+    /// The same for all shards.
+    pub fn of_everything(&self) -> Self {
+        Self { wanted: None, merges_one: false, ..self.clone() }
     }
 
     /// The limit for a call made now.
@@ -66,7 +131,7 @@ pub struct Ask<'a> {
     pub shards: Option<&'a [ShardId]>,
     /// The same as a filter expression.
     pub filter: Option<&'a str>,
-    /// The node answers for the whole index, so nothing will be merged.
+    /// The node answers for all that matters, so nothing will be merged.
     pub alone: bool,
 }
 
@@ -76,7 +141,7 @@ pub struct Gathered {
     pub answers: Vec<Vec<NodeAnswer>>,
     /// Per node, what it was asked for.
     pub parts: Vec<CoverPart>,
-    /// One node answered for the whole index.
+    /// One node answered for all that matters.
     pub alone: bool,
     /// Shards nobody answered for.
     pub missing: Vec<ShardId>,
@@ -126,7 +191,7 @@ impl Cluster {
                 failed: &failed,
                 calls: &calls,
                 covered: cover.parts.iter().map(|part| part.shards.len()).sum(),
-                alone: gathered.answers.is_empty() && cover.parts.len() == 1 && missing.is_empty(),
+                alone: gathered.answers.is_empty() && missing.is_empty() && reading.is_answered_by(&cover),
                 fastest,
             };
             if reading.is_search {
@@ -180,12 +245,16 @@ impl Cluster {
             nodes.map(is_usable).collect()
         };
         let healthy = usable(false);
-        let cover = index.cover(&self.fleet, reading.affinity, healthy.clone());
+        let wanted = reading.wanted.as_deref();
+        let cover = index.cover(&self.fleet, reading.affinity, healthy.clone(), wanted);
         if cover.missing.is_empty() {
             return cover;
         }
         let readable = usable(true);
-        if readable == healthy { cover } else { index.cover(&self.fleet, reading.affinity, readable) }
+        if readable == healthy {
+            return cover;
+        }
+        index.cover(&self.fleet, reading.affinity, readable, wanted)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The round of requests that tells which nodes know the last word of a query, when hits depend on it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,8 +28,14 @@ impl Cluster {
         let path = format!("/indexes/{}/search", encode(&index.record.node_uid));
         let call = Call::post(path, doubt.question(), reading.limit(self.config.node_timeout));
         let fleet: Vec<&Arc<Node>> = self.fleet.iter().collect();
-        let asks = parts.iter().map(async |part| {
-            let answer = fleet.get(part.node)?.send(&call).await.ok()?;
+        let answered = parts.iter().map(|part| part.node);
+        // Nodes that were not asked, because nothing they hold can match, may know the word all the same.
+        let everything = reading.wanted.is_some().then(|| reading.of_everything());
+        let everywhere = everything.map(|all| self.cover_without(index, &all, &HashSet::new()));
+        let others = everywhere.iter().flat_map(|cover| &cover.parts).map(|part| part.node);
+        let others = others.filter(|node| parts.iter().all(|part| part.node != *node));
+        let asks = answered.chain(others).map(async |node| {
+            let answer = fleet.get(node)?.send(&call).await.ok()?;
             LastWord::is_known(&answer.body)
         });
         let known = futures_util::future::join_all(asks).await;

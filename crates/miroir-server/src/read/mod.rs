@@ -1,6 +1,7 @@
 //! The read path: one file per thing that can be read, and `gather`, which asks a cover of nodes for all of them.
 
 mod browse;
+mod explain;
 mod facet_search;
 mod federated;
 mod frequency;
@@ -11,6 +12,7 @@ mod part;
 mod restrict;
 mod search;
 mod shared;
+mod similar;
 mod spelling;
 mod stats;
 

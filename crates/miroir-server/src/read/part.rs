@@ -16,7 +16,7 @@ use miroir_core::latency::patience;
 use miroir_core::shard::ShardId;
 use miroir_node::{Call, Node, NodeAnswer};
 
-use super::gather::{Ask, Reading, restrict};
+use super::gather::{Ask, Asked, Reading, restrict};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::write::parse_refusal;
@@ -32,7 +32,7 @@ pub(super) struct Round<'a, F> {
     pub calls: &'a F,
     /// How many shards are asked for in this round.
     pub covered: usize,
-    /// One node is asked for the whole index.
+    /// One node is asked for all that matters.
     pub alone: bool,
     /// What 95 of 100 searches do not exceed on the fastest node.
     pub fastest: Option<Duration>,
@@ -53,7 +53,7 @@ pub(super) struct PartOutcome {
 pub(super) struct AnsweredPart {
     pub part: CoverPart,
     pub answers: Vec<NodeAnswer>,
-    /// It was asked for the whole index.
+    /// It was asked for all that matters.
     pub alone: bool,
 }
 
@@ -161,6 +161,13 @@ impl<F: Fn(Ask<'_>) -> Vec<Call> + Sync> Round<'_, F> {
         let begun = Instant::now();
         let answers = futures_util::future::join_all(calls.iter().map(|call| node.send(call))).await;
         let answers: Result<Vec<NodeAnswer>, _> = answers.into_iter().collect();
+        self.reading.note(|| Asked {
+            node: part.node,
+            shards: part.shards.len(),
+            requests: calls.len(),
+            took: begun.elapsed(),
+            answered: answers.is_ok(),
+        });
         match answers {
             Ok(answers) if answers.iter().any(lost_the_index) => {
                 // Not what it was when it was checked. It need not be said by more than one search.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use miroir_core::access::{Access, refused, restricted};
 use miroir_core::error::ApiError;
-use miroir_core::search::{body_from_query_string, inside};
+use miroir_core::search::{ForwardRaw, body_from_query_string, inside, similar_body_from_query_string};
 use serde_json::{Map, Value};
 
 use super::SearchInput;
@@ -12,10 +12,23 @@ impl SearchInput {
     /// The same search, which finds nothing that the rule does not let through; an error with the search itself when it
     /// cannot be understood. That must not be answered, whatever else could be made of it.
     pub fn restricted_by(self, rule: &Value) -> Result<Self, Self> {
+        self.restricted_when_read_by(body_from_query_string, rule)
+    }
+
+    /// The same for a request for similar documents.
+    pub fn similar_restricted_by(self, rule: &Value) -> Result<Self, Self> {
+        self.restricted_when_read_by(similar_body_from_query_string, rule)
+    }
+
+    fn restricted_when_read_by(
+        self,
+        read: fn(&str) -> Result<Vec<u8>, ForwardRaw>,
+        rule: &Value,
+    ) -> Result<Self, Self> {
         match self {
             Self::Body(body) => restricted_body(&body, rule).map(Self::Body).ok_or(Self::Body(body)),
             Self::Query(query) => {
-                let body = body_from_query_string(&query).ok();
+                let body = read(&query).ok();
                 let body = body.and_then(|body| restricted_body(&body, rule));
                 body.map(Self::Body).ok_or(Self::Query(query))
             }

@@ -1,5 +1,6 @@
 //! One search: planned, asked of the fewest nodes that hold everything, merged.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -28,21 +29,39 @@ pub enum SearchInput {
     Query(String),
 }
 
+/// A search that has been understood.
+pub(super) struct Planned {
+    pub(super) index: Arc<IndexView>,
+    generation: u64,
+    body: Bytes,
+    pub(super) plan: SearchPlan,
+}
+
 impl Cluster {
     /// Answers a search on one index.
     pub async fn search(&self, uid: &str, input: SearchInput) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
+        let Planned { index, generation, body, plan } = self.plan_search(uid, &input).await?;
+        let reading = self.reading_of(&index, &plan);
+        let search = SharedSearch { generation, body };
+        // Half of what a search may take, so that there is time left should the other one come to nothing.
+        let patience = self.config.node_timeout;
+        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
+    }
+
+    /// Understands a search, or tells what is wrong with it.
+    pub(super) async fn plan_search(&self, uid: &str, input: &SearchInput) -> Result<Planned, ApiError> {
         let (index, generation) = self.readable_generation(uid)?;
-        let body = match &input {
+        let body = match input {
             SearchInput::Body(body) => body.clone(),
             SearchInput::Query(query) => match body_from_query_string(query) {
                 Ok(body) => body.into(),
-                Err(_) => return Err(self.error_of_one_node(&index, &input).await),
+                Err(_) => return Err(self.error_of_one_node(&index, input).await),
             },
         };
         let plan = match SearchPlan::new(&body, &index.search) {
             Ok(plan) => plan,
-            Err(PlanError::Forward(_)) => return Err(self.error_of_one_node(&index, &input).await),
+            Err(PlanError::Forward(_)) => return Err(self.error_of_one_node(&index, input).await),
         };
         if let Some(name) = plan.names_reserved_field() {
             return Err(reserved_field(name));
@@ -50,15 +69,19 @@ impl Cluster {
         if let Some(name) = plan.filter().and_then(reserved_name_in) {
             return Err(reserved_field(&name));
         }
-        let reading = Reading::of_search(self.config.node_timeout, plan.affinity());
-        let search = SharedSearch { generation, body };
-        // Half of what a search may take, so that there is time left should the other one come to nothing.
-        let patience = self.config.node_timeout;
-        self.reads.shared.answer(search, patience, self.answer_search(&index, &plan, &reading, begun)).await
+        Ok(Planned { index, generation, body, plan })
+    }
+
+    /// How to go about a search.
+    pub(super) fn reading_of(&self, index: &IndexView, plan: &SearchPlan) -> Reading {
+        let record = &index.record;
+        let narrowing = plan.narrowing(record.primary_key.as_deref(), record.shards);
+        Reading::of_search(self.config.node_timeout, plan.affinity())
+            .narrowed(narrowing, plan.ranks_by_own_words())
     }
 
     /// Answers a search that has been understood.
-    async fn answer_search(
+    pub(super) async fn answer_search(
         &self,
         index: &IndexView,
         plan: &SearchPlan,
@@ -86,21 +109,9 @@ impl Cluster {
         asks_for_all: bool,
         begun: Instant,
     ) -> Result<(Result<Vec<u8>, MergeError>, Vec<ShardId>), ApiError> {
-        let uid = &index.record.node_uid;
-        let path = format!("/indexes/{}/search", encode(uid));
-        let limit = self.config.node_timeout;
         let by_frequency = FrequencySearch::new(plan, &index.search);
-        let calls_for = |ask: Ask<'_>| {
-            if ask.alone {
-                return vec![Call::post(path.clone(), plan.body_alone(ask.filter), limit)];
-            }
-            let share = ask.part.shards.len() as f64 / ask.covered.max(1) as f64;
-            let depth = if asks_for_all { Depth::Whole } else { Depth::Likely { share } };
-            let searches = plan.bodies(ask.filter, depth).into_iter();
-            let counting = by_frequency.as_ref().map(|search| search.counting_body(uid));
-            let counting = counting.map(|body| Call::post("/multi-search", body, limit));
-            searches.map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
-        };
+        let calls_for =
+            |ask: Ask<'_>| self.calls_of_search(index, plan, by_frequency.as_ref(), &ask, asks_for_all);
         let mut gathered = self.gather(index, reading, calls_for).await?;
         if gathered.alone {
             let answers = gathered.bodies(self, index)?;
@@ -120,6 +131,29 @@ impl Cluster {
         }
         let merged = self.merge(index, plan, reading, &gathered.parts, &answers, begun).await;
         Ok((merged, gathered.missing))
+    }
+
+    /// What to ask a node for a search.
+    pub(super) fn calls_of_search(
+        &self,
+        index: &IndexView,
+        plan: &SearchPlan,
+        by_frequency: Option<&FrequencySearch<'_>>,
+        ask: &Ask<'_>,
+        asks_for_all: bool,
+    ) -> Vec<Call> {
+        let uid = &index.record.node_uid;
+        let path = format!("/indexes/{}/search", encode(uid));
+        let limit = self.config.node_timeout;
+        if ask.alone {
+            return vec![Call::post(path, plan.body_alone(ask.filter), limit)];
+        }
+        let share = ask.part.shards.len() as f64 / ask.covered.max(1) as f64;
+        let depth = if asks_for_all { Depth::Whole } else { Depth::Likely { share } };
+        let searches = plan.bodies(ask.filter, depth).into_iter();
+        let counting = by_frequency.map(|search| search.counting_body(uid));
+        let counting = counting.map(|body| Call::post("/multi-search", body, limit));
+        searches.map(|body| Call::post(path.clone(), body, limit)).chain(counting).collect()
     }
 
     /// Merges, once more if it takes another round to tell how facet values are spelt.

@@ -199,7 +199,7 @@ impl Repair<'_> {
         }
         // Of a source as well: what it was about to do would be missed.
         for source in sources_of(&seen.parts) {
-            was_idle = was_idle && is_idle(source, &self.index.uid).await?;
+            was_idle = was_idle && is_idle(source, &view.record.node_uid).await?;
         }
         Ok((copied, (copied == 0 && was_idle).then_some(seen)))
     }

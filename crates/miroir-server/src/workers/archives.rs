@@ -1,4 +1,4 @@
-//! The archives worker: carries out the tasks that make a dump, one after the other.
+//! The archives worker: carries out the tasks that make a dump or a snapshot, one after the other.
 //!
 //! Such a task begins when all before it have ended. One that a stopped process left is begun anew.
 
@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Pause before something that could not be done now is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For how long it is tried again.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The archives worker.
 #[derive(Default)]
@@ -89,6 +89,7 @@ impl ArchivesWorker {
         begun.map_err(|error| error.to_string())?;
         let made = match kind {
             ArchiveKind::Dump => cluster.make_dump(report).await.map(|uid| json!({ "dumpUid": uid })),
+            ArchiveKind::Snapshot => cluster.make_snapshot(report).await.map(|()| Value::Null),
         };
         let outcome = match made {
             Ok(details) => outcome(TaskStatus::Succeeded, None, details),
@@ -108,7 +109,7 @@ impl ArchivesWorker {
         self.put_off = None;
         cluster.store.finish(task.uid, outcome).await.map_err(|error| error.to_string())?;
         report.finished();
-        cluster.task_finished.notify_waiters();
+        cluster.tasks_have_ended();
         Ok(())
     }
 }

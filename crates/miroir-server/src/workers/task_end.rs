@@ -80,7 +80,7 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
         }
     }
     if ended {
-        cluster.task_finished.notify_waiters();
+        cluster.tasks_have_ended();
     }
     ended
 }
@@ -326,11 +326,13 @@ mod tests {
             nodes: Vec::new(),
             store_path,
             dump_dir: directory.join("dumps"),
+            snapshot_dir: directory.join("snapshots"),
             node_timeout: Duration::from_secs(1),
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             max_body_bytes: 0,
             shutdown_grace: Duration::from_secs(1),
             anti_entropy_interval: Duration::from_secs(600),
+            task_webhook: None,
         };
         let fleet = Fleet::new([("a", 0, "http://127.0.0.1:9")], None).unwrap();
         let (acknowledged, _) = tokio::sync::mpsc::channel(1);

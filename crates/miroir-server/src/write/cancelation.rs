@@ -6,46 +6,44 @@
 //! looks at what the nodes tell of that index.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_core::error::ApiError;
-use miroir_core::taking_back::{Decision, SentWrite, decide};
-use miroir_node::NodeTaskStatus;
+use miroir_core::taking_back::{Decision, decide};
 use miroir_store::{
-    NewTask, NodeTask, StoreError, TaskOutcome, TaskQuery, TaskRecord, TaskStatus, TaskUid, WriteMarks,
+    NewTask, StoreError, TaskOutcome, TaskQuery, TaskRecord, TaskStatus, TaskUid, WriteMarks,
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::Index;
-use crate::replicas::node_tasks;
 use crate::store_error;
 use crate::write::nothing_done;
+use crate::write::positions::PendingWrites;
 use crate::write::recovery::Interrupted;
 use crate::write::sequencer::{QUEUE_WAIT, TaskSummary};
 
 const KIND: &str = "taskCancelation";
 /// Where the details of the task keep the uids of those to cancel.
 pub(super) const WANTED: &str = "tasksToCancel";
-/// How long a node may take: it brings what it is doing for others to its end before.
-const NODE_LIMIT: Duration = Duration::from_secs(600);
-const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// Tasks that a node is told to cancel in one request: all or nothing, and short enough for an address.
 const MOST_AT_ONCE: usize = 5_000;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A cancelation that has been recorded and has not ended.
+#[derive(Debug, Clone)]
 pub(crate) struct Cancelation {
     task: TaskUid,
     details: Value,
     wanted: BTreeSet<TaskUid>,
-    /// Indexes about which nodes may have been told, perhaps by an earlier life of this process.
-    told: BTreeSet<String>,
+    /// Indexes about which an earlier life of this process may have told nodes.
+    pub told: BTreeSet<String>,
 }
 
 impl Cluster {
@@ -114,41 +112,75 @@ impl Cluster {
         Ok(cancelations)
     }
 
-    /// Takes them up again.
-    pub(crate) fn resume_cancelations(self: &Arc<Self>, cancelations: Vec<Cancelation>) {
-        cancelations.into_iter().for_each(|cancelation| self.start_cancelation(cancelation));
-    }
-
-    fn start_cancelation(self: &Arc<Self>, mut cancelation: Cancelation) {
+    fn start_cancelation(self: &Arc<Self>, cancelation: Cancelation) {
         let cluster = Arc::clone(self);
         let work = async move {
-            let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
-            while let Err(error) = cluster.carry_out_cancelation(&mut cancelation).await {
-                let pause = backoff.fail();
-                if backoff.is_worth_telling() {
-                    tracing::error!(task = cancelation.task, %error, "cannot cancel tasks yet");
+            let indexes = cluster.until_stopped(cluster.begin_cancelation(&cancelation)).await;
+            for uid in indexes.into_iter().flatten() {
+                let index = cluster.handle(&uid);
+                // One whose queue cannot be had is left as it is.
+                match index.turn(QUEUE_WAIT).await {
+                    Ok(mut pending) => {
+                        if !cluster.cancel_in(&index, &mut pending, std::slice::from_ref(&cancelation)).await
+                        {
+                            return;
+                        }
+                    }
+                    Err(reason) => {
+                        tracing::info!(task = cancelation.task, reason, "tasks are not canceled");
+                    }
                 }
-                tokio::time::sleep(pause).await;
             }
+            cluster.finish_cancelation(&cancelation).await;
         };
-        let stop = self.stop.clone();
-        let until_stopped = async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = work => {}
-            }
-        };
-        self.tasks.spawn_on(until_stopped, &self.runtime);
+        self.tasks.spawn_on(work, &self.runtime);
     }
 
-    async fn carry_out_cancelation(&self, cancelation: &mut Cancelation) -> Result<(), StoreError> {
-        self.store.set_processing(vec![cancelation.task], now()).await?;
-        let mut indexes = indexes_of(&self.store.unfinished().await?, &cancelation.wanted);
-        indexes.extend(cancelation.told.iter().cloned());
-        for index in indexes {
-            self.cancel_in(&self.handle(&index), cancelation).await?;
+    /// Ends one that an earlier life began, once all has been decided that it is about.
+    pub(super) fn finish_cancelation_after(
+        self: &Arc<Self>,
+        cancelation: Cancelation,
+        decided: Vec<CancellationToken>,
+    ) {
+        let cluster = Arc::clone(self);
+        let work = async move {
+            for index in decided {
+                tokio::select! {
+                    biased;
+                    () = cluster.stop.cancelled() => return,
+                    () = index.cancelled() => {}
+                }
+            }
+            cluster.finish_cancelation(&cancelation).await;
+        };
+        self.tasks.spawn_on(work, &self.runtime);
+    }
+
+    /// The indexes it is about.
+    async fn begin_cancelation(&self, cancelation: &Cancelation) -> BTreeSet<String> {
+        let mut tries = Tries::of(cancelation.task);
+        loop {
+            let begun = self.store.set_processing(vec![cancelation.task], now()).await;
+            match begun.and(self.store.unfinished().await) {
+                Ok(unfinished) => return indexes_of(&unfinished, &cancelation.wanted),
+                Err(error) => tries.failed(&error).await,
+            }
         }
+    }
+
+    async fn finish_cancelation(&self, cancelation: &Cancelation) {
+        let mut tries = Tries::of(cancelation.task);
+        let finish = async {
+            while let Err(error) = self.try_to_finish(cancelation).await {
+                tries.failed(&error).await;
+            }
+        };
+        // When the process is to stop, the next life ends it.
+        let _ = self.until_stopped(finish).await;
+        self.tasks_have_ended();
+    }
+
+    async fn try_to_finish(&self, cancelation: &Cancelation) -> Result<bool, StoreError> {
         // Counted at the end, because some may have been canceled in an earlier life.
         let canceled =
             TaskQuery { canceled_by: Some(vec![cancelation.task]), limit: Some(0), ..TaskQuery::default() };
@@ -166,53 +198,91 @@ impl Cluster {
             started_at: None,
             finished_at: now(),
         };
-        self.store.finish(cancelation.task, outcome).await?;
-        self.task_finished.notify_waiters();
-        Ok(())
+        self.store.finish(cancelation.task, outcome).await
     }
 
-    /// Cancels what it can of one index. One whose queue cannot be had is left as it is, unless nodes have been told.
-    async fn cancel_in(&self, index: &Index, cancelation: &mut Cancelation) -> Result<(), StoreError> {
-        let mut pending = match cancelation.told.contains(&index.uid) {
-            true => index.queue.lock().await,
-            false => match index.turn(QUEUE_WAIT).await {
-                Ok(pending) => pending,
-                Err(reason) => {
-                    tracing::info!(task = cancelation.task, reason, "tasks are not canceled");
-                    return Ok(());
-                }
-            },
-        };
+    /// Cancels what it can of one index, with its queue held from before nodes are told until everything is decided
+    /// and sent; false when the process is to stop before that.
+    pub(super) async fn cancel_in(
+        &self,
+        index: &Index,
+        pending: &mut PendingWrites,
+        cancelations: &[Cancelation],
+    ) -> bool {
         index.begin_canceling();
-        cancelation.told.insert(index.uid.clone());
-        let canceled = self.decide_in(index, cancelation).await?;
+        let mut canceled = Vec::new();
+        let decided = self.until_stopped(self.decide_at_last(index, cancelations, &mut canceled)).await;
+        let Some((left, open)) = decided else {
+            // The queue is let go with it undecided: the next life begins with it.
+            index.interrupt("Miroir is stopping".to_owned());
+            return false;
+        };
         pending.finished(&canceled);
-        // What was remembered of the canceled ones may have hidden what others will have done to a document.
-        let left = of_index(self.store.unfinished().await?, &index.uid);
-        pending.unknown.extend(left.iter().map(|task| task.uid));
-        let open = self.store.open_intents().await?;
+        // What was remembered of the canceled ones may have hidden what earlier ones will have done to a document.
+        if let Some(newest) = canceled.iter().max() {
+            pending.unknown.extend(left.iter().map(|task| task.uid).filter(|uid| uid < newest));
+        }
         index.end_canceling();
-        cancelation.told.remove(&index.uid);
-        self.task_finished.notify_waiters();
+        index.resume();
+        self.tasks_have_ended();
         for (task, operation) in open {
             if task.index_uid.as_deref() != Some(&index.uid) {
                 continue;
             }
             let Ok(operation) = serde_json::from_value(operation) else { continue };
             let write = Interrupted::new(task.uid, operation, task.node_tasks);
-            if !self.send_again(index, &mut pending, write).await {
-                break;
+            if !self.send_again(index, pending, write).await {
+                return false;
             }
         }
-        Ok(())
+        true
+    }
+
+    /// Decides, adds what is canceled to `canceled`, and returns the tasks of the index that are left, and the open
+    /// intents of all.
+    async fn decide_at_last(
+        &self,
+        index: &Index,
+        cancelations: &[Cancelation],
+        canceled: &mut Vec<TaskUid>,
+    ) -> (Vec<TaskRecord>, Vec<(TaskRecord, Value)>) {
+        let mut tries = Tries::of(cancelations.first().map_or(0, |cancelation| cancelation.task));
+        loop {
+            match self.decide_in(index, cancelations).await {
+                Ok(more) => canceled.extend(more),
+                Err(error) => {
+                    tries.failed(&error).await;
+                    continue;
+                }
+            }
+            match (self.store.unfinished().await, self.store.open_intents().await) {
+                (Ok(left), Ok(open)) => return (of_index(left, &index.uid), open),
+                (Err(error), _) | (_, Err(error)) => tries.failed(&error).await,
+            }
+        }
+    }
+
+    /// What comes of something; `None` when the process is to stop before that.
+    async fn until_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            done = work => Some(done),
+        }
     }
 
     /// Tells the nodes, and records what comes of it: tasks that are canceled, which it returns, and writes that are to
-    /// be sent again. With the queue held.
-    async fn decide_in(&self, index: &Index, cancelation: &Cancelation) -> Result<Vec<TaskUid>, StoreError> {
-        let writes = self.last_writes(index, &cancelation.wanted).await?;
-        let sent = self.cancel_on_nodes(&writes).await;
-        let Decision { canceled, send_again } = decide(&sent, &cancelation.wanted);
+    /// be sent again.
+    async fn decide_in(
+        &self,
+        index: &Index,
+        cancelations: &[Cancelation],
+    ) -> Result<Vec<TaskUid>, StoreError> {
+        let wanted: BTreeSet<TaskUid> =
+            cancelations.iter().flat_map(|cancelation| &cancelation.wanted).copied().collect();
+        let writes = self.last_writes(index, &wanted).await?;
+        let sent = self.cancel_on_nodes(index, &writes).await?;
+        let Decision { canceled, send_again } = decide(&sent, &wanted);
         let send_again = send_again.into_iter().map(|(uid, having)| {
             let task = writes.iter().find(|task| task.uid == uid);
             let mut node_tasks = task.map_or(Vec::new(), |task| task.node_tasks.clone());
@@ -220,20 +290,21 @@ impl Cluster {
             (uid, node_tasks)
         });
         let send_again = send_again.collect();
-        let ended = writes.into_iter().filter(|write| canceled.contains(&write.uid));
         let finished_at = now();
-        let outcome = |write: TaskRecord| {
+        let outcome = |write: &TaskRecord| {
+            let canceler = cancelations.iter().find(|cancelation| cancelation.wanted.contains(&write.uid));
             let outcome = TaskOutcome {
                 status: TaskStatus::Canceled,
                 error: None,
-                details: Some(nothing_done(write.details)),
-                canceled_by: Some(cancelation.task),
+                details: Some(nothing_done(write.details.clone())),
+                canceled_by: canceler.map(|cancelation| cancelation.task),
                 started_at: None,
                 finished_at: finished_at.clone(),
             };
             (write.uid, outcome)
         };
-        self.store.cancel(ended.map(outcome).collect(), send_again).await?;
+        let ended = writes.iter().filter(|write| canceled.contains(&write.uid)).map(outcome).collect();
+        self.store.cancel(ended, send_again).await?;
         Ok(canceled)
     }
 
@@ -256,38 +327,26 @@ impl Cluster {
         let first = writes.iter().position(|write| wanted.contains(&write.uid));
         Ok(first.map_or(Vec::new(), |first| writes.split_off(first)))
     }
+}
 
-    /// Tells every node to cancel its part of these writes, and asks what became of it.
-    async fn cancel_on_nodes(&self, writes: &[TaskRecord]) -> Vec<SentWrite> {
-        let mut parts: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for task in writes.iter().flat_map(|write| &write.node_tasks) {
-            parts.entry(&task.node).or_default().push(task.task_uid);
+/// Tries of something about one task that must be done in the end.
+struct Tries {
+    task: TaskUid,
+    backoff: Backoff,
+}
+
+impl Tries {
+    fn of(task: TaskUid) -> Self {
+        Self { task, backoff: Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE) }
+    }
+
+    /// Waits before the next.
+    async fn failed(&mut self, error: &StoreError) {
+        let pause = self.backoff.fail();
+        if self.backoff.is_worth_telling() {
+            tracing::error!(task = self.task, %error, "cannot cancel tasks yet; it is tried again");
         }
-        let tell = async |(name, tasks): (&str, Vec<u64>)| {
-            let Some(node) = self.fleet.get(name) else { return Vec::new() };
-            let deadline = tokio::time::Instant::now() + NODE_LIMIT;
-            // It may have been told when the answer was lost, and must not cancel anything after this.
-            while let Err(error) = node_tasks::cancel(node, &tasks, NODE_LIMIT).await {
-                if !node.health().is_up() || tokio::time::Instant::now() > deadline {
-                    tracing::warn!(%error, "a node cannot be told to cancel tasks");
-                    break;
-                }
-                tokio::time::sleep(LONGEST_PAUSE).await;
-            }
-            let states = node.tasks(&tasks, ASK_LIMIT).await.unwrap_or_default();
-            let canceled = states.into_iter().filter(|state| state.status == NodeTaskStatus::Canceled);
-            canceled.map(|state| (name.to_owned(), state.uid)).collect()
-        };
-        let told = futures_util::future::join_all(parts.into_iter().map(tell)).await;
-        let canceled: BTreeSet<(String, u64)> = told.into_iter().flatten().collect();
-        let sent = |write: &TaskRecord| {
-            let part = |task: &NodeTask| {
-                let is_canceled = canceled.contains(&(task.node.clone(), task.task_uid));
-                (task.node.clone(), task.task_uid, is_canceled)
-            };
-            SentWrite { uid: write.uid, parts: write.node_tasks.iter().map(part).collect() }
-        };
-        writes.iter().map(sent).collect()
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -37,13 +37,20 @@ pub struct Dispatched {
     pub untouched: BTreeSet<String>,
     /// Of these, the nodes that had made what was needed before they refused it.
     pub prepared: Vec<String>,
+    /// Some node may have tasks of it that are not among these: it was sent something twice, or its answer was lost.
+    pub may_have_more: bool,
 }
 
 enum NodeOutcome {
-    Took(Vec<u64>),
+    /// Its tasks, and whether it may have others, because a call was sent twice.
+    Took(Vec<u64>, bool),
     NotSent(String),
     Missed(String),
-    Rejected { status: http::StatusCode, body: bytes::Bytes, taken: Taken },
+    Rejected {
+        status: http::StatusCode,
+        body: bytes::Bytes,
+        taken: Taken,
+    },
 }
 
 /// What a node had taken of a write before it refused the rest.
@@ -162,11 +169,13 @@ impl Cluster {
         }
         // A node only queues what it is sent, which takes little more than a read.
         let limit = self.config.node_timeout * 2;
-        let mut tasks = Vec::new();
+        let (mut tasks, mut may_have_more) = (Vec::new(), false);
         for call in
             write.operation.calls(write.uid, node.id().as_str(), write.shards, shards, write.payload, limit)
         {
-            match send_persistently(node, &call).await {
+            let (attempts, outcome) = send_persistently(node, &call).await;
+            may_have_more |= attempts > 1;
+            match outcome {
                 Ok(answer) if answer.status.is_success() => {
                     match serde_json::from_slice::<Enqueued>(&answer.body) {
                         Ok(enqueued) => tasks.push(enqueued.task_uid),
@@ -191,7 +200,7 @@ impl Cluster {
                 Err(error) => return NodeOutcome::Missed(error.to_string()),
             }
         }
-        NodeOutcome::Took(tasks)
+        NodeOutcome::Took(tasks, may_have_more)
     }
 }
 
@@ -201,7 +210,11 @@ fn is_about_the_request(refusal: &ApiError) -> bool {
     refusal.kind == ErrorType::InvalidRequest && !matches!(refusal.status, 408 | 429)
 }
 
-async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node::NodeAnswer, NodeError> {
+/// The outcome of the last attempt, and how many there were.
+async fn send_persistently(
+    node: &Arc<Node>,
+    call: &Call,
+) -> (u32, Result<miroir_node::NodeAnswer, NodeError>) {
     let mut attempt = 1;
     loop {
         match node.send(call).await {
@@ -210,7 +223,7 @@ async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node:
                 tracing::debug!(%error, "sending a write again");
                 tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
             }
-            outcome => return outcome,
+            outcome => return (attempt, outcome),
         }
     }
 }
@@ -218,7 +231,8 @@ async fn send_persistently(node: &Arc<Node>, call: &Call) -> Result<miroir_node:
 impl Dispatched {
     fn add(&mut self, node: &str, outcome: NodeOutcome) {
         match outcome {
-            NodeOutcome::Took(tasks) => {
+            NodeOutcome::Took(tasks, may_have_more) => {
+                self.may_have_more |= may_have_more;
                 self.acknowledged.insert(node.to_owned());
                 let tasks = tasks.into_iter().map(|task_uid| NodeTask { node: node.to_owned(), task_uid });
                 self.node_tasks.extend(tasks);
@@ -228,6 +242,7 @@ impl Dispatched {
                 self.untouched.insert(node.to_owned());
             }
             NodeOutcome::Missed(reason) => {
+                self.may_have_more = true;
                 self.missed.insert(node.to_owned(), reason);
             }
             NodeOutcome::Rejected { status, body, taken } => {
@@ -252,6 +267,7 @@ impl Dispatched {
         self.rejected = again.rejected;
         self.untouched = again.untouched;
         self.prepared.extend(again.prepared);
+        self.may_have_more |= again.may_have_more;
     }
 
     /// Whether it was found wrong before anything of it was done anywhere.
@@ -304,6 +320,8 @@ mod tests {
         assert!(after(vec![refused(Taken::Preparations)]));
         assert!(!after(vec![silent(), refused(Taken::Nothing)]), "who was too late to answer may have it");
         assert!(!after(vec![refused(Taken::Documents)]), "it had taken a part before");
-        assert!(!after(vec![NodeOutcome::Took(vec![1]), refused(Taken::Nothing)]) && !after(vec![down()]));
+        assert!(
+            !after(vec![NodeOutcome::Took(vec![1], false), refused(Taken::Nothing)]) && !after(vec![down()])
+        );
     }
 }

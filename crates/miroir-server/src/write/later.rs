@@ -250,7 +250,7 @@ impl Cluster {
             Some(Done::Ended) => {
                 turns.pending.iter_mut().for_each(|pending| pending.finished(&[task]));
                 turns.indexes.iter().for_each(|index| index.resume());
-                self.task_finished.notify_waiters();
+                self.tasks_have_ended();
             }
         }
     }

@@ -4,8 +4,10 @@
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
 //! `later` is for what is accepted at once and done when all before it has been applied: `swap`, which exchanges names, and
 //! `edit`, which has a function edit documents, aside, in a `scratch` index.
-//! `task_deletion` and `cancelation` are about tasks and no index, and so do not pass through the sequencer.
+//! `task_deletion` and `cancelation` are about tasks and no index, and so do not pass through the sequencer;
+//! `cancel_on_nodes` is how nodes are told.
 
+mod cancel_on_nodes;
 mod cancelation;
 mod deletions;
 mod dispatch;

@@ -51,7 +51,7 @@ impl Cluster {
             node_tasks: dispatched.node_tasks.clone(),
             replica_changes: stale.clone(),
             index_changes: Vec::new(),
-            keeps_intent: operation.can_be_taken_back(),
+            keeps_intent: operation.can_be_taken_back() && !dispatched.may_have_more,
         };
         self.store.acknowledged(acknowledgement).await.map_err(store_error)?;
         self.publish_aside(index, &stale);

@@ -15,10 +15,12 @@ use http::StatusCode;
 use miroir_core::documents::StampedDocuments;
 use miroir_core::shard::ShardId;
 use miroir_store::{IndexChange, NodeTask, StoreError};
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
+use crate::write::cancelation::Cancelation;
 use crate::write::dispatch::{Dispatch, Dispatched};
 use crate::write::judgement::Judgement;
 use crate::write::later::Later;
@@ -43,8 +45,7 @@ pub struct Interrupted {
 }
 
 impl Interrupted {
-    /// A recorded write that nodes must be sent, except those that have these tasks of it. What the others said to an
-    /// earlier try is not known.
+    /// A recorded write that nodes must be sent, except those that have these tasks of it; the others have none.
     pub fn new(task_uid: u64, operation: Operation, node_tasks: Vec<NodeTask>) -> Self {
         let acknowledged = node_tasks.iter().map(|task| task.node.clone()).collect();
         let dispatched = Dispatched { node_tasks, acknowledged, ..Dispatched::default() };
@@ -64,7 +65,13 @@ impl fmt::Display for Interrupted {
 impl Cluster {
     /// Takes up the intents an earlier life left open. Returns once every queue concerned is held, so that no
     /// new write can overtake; the sending itself goes on in the background until the nodes are there.
-    pub(crate) async fn recover_writes(self: &Arc<Self>) -> Result<(), StoreError> {
+    ///
+    /// The same for what an earlier life began to cancel (`cancelations`): it is decided after what was open has been
+    /// sent, before anything new.
+    pub(crate) async fn recover_writes(
+        self: &Arc<Self>,
+        cancelations: Vec<Cancelation>,
+    ) -> Result<(), StoreError> {
         let mut by_index: BTreeMap<String, Vec<Interrupted>> = BTreeMap::new();
         for (task, operation) in self.store.open_intents().await? {
             if let Ok(later) = serde_json::from_value::<Later>(operation.clone()) {
@@ -78,11 +85,20 @@ impl Cluster {
                     task.uid
                 ))
             })?;
-            let write = Interrupted::new(task.uid, operation, task.node_tasks);
+            let mut write = Interrupted::new(task.uid, operation, task.node_tasks);
+            // Whatever the others said to the earlier life is not known.
+            write.dispatched.may_have_more = true;
             by_index.entry(task.index_uid.unwrap_or_default()).or_default().push(write);
         }
+        for uid in cancelations.iter().flat_map(|cancelation| &cancelation.told) {
+            by_index.entry(uid.clone()).or_default();
+        }
+        let mut decided: BTreeMap<String, CancellationToken> = BTreeMap::new();
         for (uid, writes) in by_index {
             let (cluster, index) = (Arc::clone(self), self.handle(&uid));
+            let told: Vec<Cancelation> =
+                cancelations.iter().filter(|cancelation| cancelation.told.contains(&uid)).cloned().collect();
+            let is_decided = decided.entry(uid).or_default().clone();
             let (held, is_held) = tokio::sync::oneshot::channel();
             self.tasks.spawn(async move {
                 let mut pending = index.queue.lock().await;
@@ -93,9 +109,16 @@ impl Cluster {
                         return;
                     }
                 }
+                if told.is_empty() || cluster.cancel_in(&index, &mut pending, &told).await {
+                    is_decided.cancel();
+                }
             });
             // An error would mean that the task ended early, which leaves nothing to wait for.
             let _ = is_held.await;
+        }
+        for cancelation in cancelations {
+            let waited_for = cancelation.told.iter().filter_map(|uid| decided.get(uid).cloned()).collect();
+            self.finish_cancelation_after(cancelation, waited_for);
         }
         Ok(())
     }
@@ -233,7 +256,7 @@ impl Cluster {
             settle_settings(view);
         }
         pending.finished(&[write.task_uid]);
-        self.task_finished.notify_waiters();
+        self.tasks_have_ended();
         Ok(())
     }
 

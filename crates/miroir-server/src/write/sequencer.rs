@@ -171,6 +171,7 @@ impl Cluster {
             marks,
         };
         let task_uid = self.store.begin(task, None).await.map_err(store_error)?;
+        self.tasks_have_ended();
         Ok(accepted(task_uid, uid, kind, enqueued_at, Vec::new()))
     }
 

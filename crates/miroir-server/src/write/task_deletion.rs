@@ -54,6 +54,7 @@ impl Cluster {
             }
             Err(error) => return Err(store_error(error)),
         };
+        self.tasks_have_ended();
         let kind = Cow::Borrowed(KIND);
         Ok(TaskSummary { task_uid, index_uid: None, status: "enqueued", kind, enqueued_at })
     }

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod deletion;
+mod ends;
 mod indexes;
 mod intents;
 mod lists;
@@ -17,6 +18,7 @@ use serde_json::json;
 
 pub(crate) use self::api_keys::*;
 pub(crate) use self::deletion::*;
+pub(crate) use self::ends::*;
 pub(crate) use self::indexes::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::lists::*;
@@ -76,6 +78,7 @@ macro_rules! conformance_tests {
             batches_are_tasks_and_what_they_canceled,
             tasks_are_paged_both_ways,
             times_are_compared_as_times,
+            ends_are_in_the_order_in_which_they_are_recorded,
         );
     };
 }

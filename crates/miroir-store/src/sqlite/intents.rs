@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::tasks;
 use super::values::{from_column, from_json, to_column, to_json};
-use crate::{Payload, PayloadChunk, StoreError, TaskRecord, TaskUid};
+use crate::{NodeTask, Payload, PayloadChunk, StoreError, TaskRecord, TaskUid};
 
 /// The most bytes in one row.
 const CHUNK: usize = 1 << 20;
@@ -70,11 +70,11 @@ pub(super) fn keep(connection: &Connection, uid: TaskUid) -> Result<(), Failure>
     Ok(())
 }
 
-/// Makes a kept intent one that is to be sent.
-pub(super) fn reopen(connection: &Connection, uid: TaskUid) -> Result<(), Failure> {
+/// Makes a kept intent one that is to be sent, except to the nodes of these tasks.
+pub(super) fn reopen(connection: &Connection, uid: TaskUid, sent: &[NodeTask]) -> Result<(), Failure> {
     let mut statement =
-        connection.prepare_cached("UPDATE intents SET acknowledged = 0 WHERE task_uid = ?1")?;
-    match statement.execute([to_column(uid)?])? {
+        connection.prepare_cached("UPDATE intents SET acknowledged = 0, sent = ?2 WHERE task_uid = ?1")?;
+    match statement.execute(params![to_column(uid)?, to_json(&sent)?])? {
         0 => Err(StoreError::Invalid(format!("what task {uid} was to do is not known any more")).into()),
         _ => Ok(()),
     }
@@ -89,11 +89,14 @@ pub(super) fn kept(connection: &Connection, uid: TaskUid) -> Result<Option<Value
 
 pub(super) fn open(connection: &Connection) -> Result<Vec<(TaskRecord, Value)>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT tasks.*, operation FROM intents JOIN tasks ON uid = task_uid \
+        "SELECT tasks.*, operation, sent FROM intents JOIN tasks ON uid = task_uid \
          WHERE NOT acknowledged ORDER BY task_uid",
     )?;
-    let read =
-        |row: &Row<'_>| Ok((tasks::read_record(row)?, from_json(row.get_ref("operation")?.as_str()?)?));
+    let read = |row: &Row<'_>| {
+        let sent = row.get_ref("sent")?.as_str_or_null()?.map(from_json).transpose()?;
+        let task = TaskRecord { node_tasks: sent.unwrap_or_default(), ..tasks::read_record(row)? };
+        Ok((task, from_json(row.get_ref("operation")?.as_str()?)?))
+    };
     let open = statement.query_map([], read)?.collect::<Result<_, _>>()?;
     Ok(open)
 }

@@ -72,7 +72,8 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 5] = [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS, NAMES_ON_NODES];
+const STEPS: [&str; 6] =
+    [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS, NAMES_ON_NODES, ENDS_OF_TASKS];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -110,15 +111,26 @@ const API_KEYS: &str = "
 CREATE TABLE api_keys (place INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 ";
 
-/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended.
+/// To version 6: what was acknowledged and may still be taken back is kept until its task has ended,
+/// and then which node tasks it has all the same.
 const KEPT_INTENTS: &str = "
 ALTER TABLE intents ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE intents ADD COLUMN sent TEXT;
 ";
 
 /// To version 7: what an index is called on nodes.
 const NAMES_ON_NODES: &str = "
 ALTER TABLE indexes ADD COLUMN node_uid TEXT NOT NULL DEFAULT '';
 UPDATE indexes SET node_uid = uid;
+";
+
+/// To version 8: the order in which tasks end, which is neither that of their uids nor that of the clocks of nodes.
+/// Those that have ended before have no place in it.
+const ENDS_OF_TASKS: &str = "
+CREATE TABLE last_end (number INTEGER NOT NULL);
+INSERT INTO last_end VALUES (0);
+ALTER TABLE tasks ADD COLUMN end_number INTEGER;
+CREATE INDEX tasks_by_end ON tasks (end_number) WHERE end_number IS NOT NULL;
 ";
 
 /// Whether a file that says this version can be brought to the current one.

@@ -5,6 +5,7 @@
 //! both would believe that they are the only sequencer.
 
 mod api_keys;
+mod copy;
 mod failure;
 mod indexes;
 mod intents;
@@ -203,8 +204,9 @@ impl Store for SqliteStore {
                     tasks::finish(connection, *uid, outcome)?;
                 }
                 for (uid, node_tasks) in &reopened {
-                    tasks::set_node_tasks(connection, *uid, node_tasks)?;
-                    intents::reopen(connection, *uid)?;
+                    // Whoever follows tasks is not to take it for one that has been sent.
+                    tasks::set_node_tasks(connection, *uid, &[])?;
+                    intents::reopen(connection, *uid, node_tasks)?;
                 }
                 Ok(())
             })
@@ -288,6 +290,14 @@ impl Store for SqliteStore {
         self.read(tasks::unfinished).await
     }
 
+    async fn last_end(&self) -> Result<u64, StoreError> {
+        self.read(tasks::last_end).await
+    }
+
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError> {
+        self.read(move |connection| tasks::ended(connection, after, limit)).await
+    }
+
     async fn delete_tasks(&self, deletion: NewTask, query: TaskQuery) -> Result<TaskUid, StoreError> {
         self.writer.write(move |connection| task_deletion::carry_out(connection, deletion, &query)).await
     }
@@ -308,6 +318,14 @@ impl Store for SqliteStore {
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
         let uid = uid.to_owned();
         self.writer.write(move |connection| api_keys::delete(connection, &uid)).await
+    }
+
+    async fn copy_to(&self, target: &Path) -> Result<(), StoreError> {
+        let (source, target) = (self.path.clone(), target.to_owned());
+        let copying = tokio::task::spawn_blocking(move || {
+            copy::write(&source, &target).map_err(|failure| failure.at(&target))
+        });
+        copying.await.map_err(|error| StoreError::Backend(error.to_string()))?
     }
 
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {

@@ -129,6 +129,13 @@ pub(super) fn finish(connection: &Connection, uid: TaskUid, outcome: &TaskOutcom
     if changed != 0 && outcome.status == TaskStatus::Succeeded {
         task_deletion::note_deleted_index(connection, uid)?;
     }
+    if changed != 0 {
+        // A counter of its own: the newest may be deleted, and its number must not come back.
+        let next = "UPDATE last_end SET number = number + 1 RETURNING number";
+        let number: i64 = connection.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+        let mut statement = connection.prepare_cached("UPDATE tasks SET end_number = ?2 WHERE uid = ?1")?;
+        statement.execute([to_column(uid)?, number])?;
+    }
     if changed == 0 && load(connection, uid)?.is_none() {
         return Err(StoreError::UnknownTask(uid).into());
     }
@@ -147,6 +154,26 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<TaskRecord>, Fai
         .prepare_cached("SELECT * FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid")?;
     let tasks = statement.query_map([], read_record)?.collect::<Result<_, _>>()?;
     Ok(tasks)
+}
+
+/// The number of the newest end.
+pub(super) fn last_end(connection: &Connection) -> Result<u64, Failure> {
+    let number: i64 =
+        connection.prepare_cached("SELECT number FROM last_end")?.query_row([], |row| row.get(0))?;
+    Ok(from_column(number)?)
+}
+
+/// The next tasks that ended after another end, each with the number of its own.
+pub(super) fn ended(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, TaskRecord)>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM tasks WHERE end_number > ?1 ORDER BY end_number LIMIT ?2")?;
+    let read = |row: &Row<'_>| Ok((from_column(row.get("end_number")?)?, read_record(row)?));
+    let tasks = statement.query_map([to_column(after)?, to_column(limit as u64)?], read)?;
+    Ok(tasks.collect::<Result<_, _>>()?)
 }
 
 /// Forgets a task, whatever its state.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::{TestBackend, conformance_tests, intent, new_task, outcome, stored_payload};
+use crate::conformance::{TestBackend, conformance_tests, index, intent, new_task, outcome, stored_payload};
 use crate::{IdempotencyKey, Payload, TaskStatus, WriteMarks};
 
 struct OneFile(TempDir);
@@ -31,6 +31,29 @@ impl TestBackend for OneFile {
 }
 
 conformance_tests!(OneFile::new());
+
+#[tokio::test]
+async fn a_copy_is_a_store_that_goes_on_at_a_distance() {
+    let (file, put_back) = (OneFile::new(), OneFile::new());
+    let store = file.open().await.unwrap();
+    store.put_index(index("films")).await.unwrap();
+    let ended = store.begin(new_task("films"), None).await.unwrap();
+    store.finish(ended, outcome(TaskStatus::Succeeded)).await.unwrap();
+    let snapshot = NewTask { kind: "snapshotCreation".to_owned(), ..new_task("films") };
+    let snapshot = store.begin(snapshot, None).await.unwrap();
+    store.copy_to(&put_back.path()).await.unwrap();
+    assert!(store.copy_to(&put_back.path()).await.is_err(), "nothing is written over");
+    store.put_meta("later", "not in it").await.unwrap();
+
+    let copy = put_back.open().await.unwrap();
+    let far = copy.index("films").await.unwrap().unwrap();
+    assert!(far.next_position > index("films").next_position + 1_000_000, "{}", far.next_position);
+    assert_eq!(IndexRecord { next_position: index("films").next_position, ..far }, index("films"));
+    assert_eq!(copy.task(ended).await.unwrap(), store.task(ended).await.unwrap());
+    assert_eq!(copy.task(snapshot).await.unwrap(), None, "it would be made again");
+    assert_eq!(copy.meta("later").await.unwrap(), None);
+    assert_eq!(copy.begin(new_task("films"), None).await.unwrap(), snapshot + 1);
+}
 
 #[tokio::test]
 async fn a_second_store_on_the_same_file_is_refused() {

@@ -48,11 +48,14 @@ pub enum Kind {
     Wrong,
     Vector,
     Hybrid,
+    Similar,
+    MultiSearch,
+    Federated,
 }
 
 impl Kind {
     /// All kinds, in the order of the table.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::Word,
         Self::Words,
         Self::Typo,
@@ -95,6 +98,9 @@ impl Kind {
         Self::Wrong,
         Self::Vector,
         Self::Hybrid,
+        Self::Similar,
+        Self::MultiSearch,
+        Self::Federated,
     ];
 
     /// As the table names it.
@@ -142,7 +148,15 @@ impl Kind {
             Self::Wrong => "wrong parameters",
             Self::Vector => "vector",
             Self::Hybrid => "hybrid",
+            Self::Similar => "similar documents",
+            Self::MultiSearch => "multi-search",
+            Self::Federated => "federated search",
         }
+    }
+
+    /// Whether it is more than one search, or none at all.
+    pub fn is_beyond_search(self) -> bool {
+        matches!(self, Self::Similar | Self::MultiSearch | Self::Federated)
     }
 
     /// How many times as often as others it is generated: plain searches are what people send most.
@@ -150,6 +164,7 @@ impl Kind {
         match self {
             Self::Word | Self::Words | Self::Typo | Self::Prefix | Self::Phrase => 8,
             Self::FilterText | Self::SortNumber | Self::Placeholder | Self::Highlight => 4,
+            Self::Similar | Self::MultiSearch | Self::Federated => 2,
             _ => 1,
         }
     }

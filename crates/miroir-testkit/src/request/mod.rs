@@ -1,8 +1,11 @@
 //! Search requests generated from a seed and a corpus: what people send, and what one would fear.
 
+mod beyond;
 mod filter;
 mod kind;
 mod query;
+
+use std::borrow::Cow;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -22,12 +25,21 @@ pub struct SearchRequest {
 
 impl SearchRequest {
     /// How to send it: method, path with query string, body.
-    pub fn parts(&self, index: &str) -> (Method, String, Option<&Value>) {
-        let path = format!("/indexes/{index}/search");
-        if self.kind == Kind::ViaGet {
-            (Method::GET, format!("{path}?{}", query_string(&self.body)), None)
-        } else {
-            (Method::POST, path, Some(&self.body))
+    pub fn parts(&self, index: &str) -> (Method, String, Option<Cow<'_, Value>>) {
+        let body = Some(Cow::Borrowed(&self.body));
+        match self.kind {
+            Kind::ViaGet => {
+                (Method::GET, format!("/indexes/{index}/search?{}", query_string(&self.body)), None)
+            }
+            Kind::Similar => (Method::POST, format!("/indexes/{index}/similar"), body),
+            Kind::MultiSearch | Kind::Federated => {
+                let mut body = self.body.clone();
+                for query in body["queries"].as_array_mut().into_iter().flatten() {
+                    query["indexUid"] = json!(index);
+                }
+                (Method::POST, "/multi-search".to_owned(), Some(Cow::Owned(body)))
+            }
+            _ => (Method::POST, format!("/indexes/{index}/search"), body),
         }
     }
 }
@@ -37,6 +49,8 @@ impl SearchRequest {
 pub struct Generator<'corpus> {
     corpus: &'corpus Corpus,
     dice: Dice,
+    /// For what is beyond a search: searches are the same with and without it.
+    other_dice: Dice,
     kinds: Vec<Kind>,
     position: usize,
 }
@@ -48,7 +62,7 @@ impl<'corpus> Generator<'corpus> {
             Kind::FilterGeo | Kind::SortGeo => corpus.has_geo,
             Kind::FacetsSpelling => !corpus.spelling_facets.is_empty(),
             Kind::FacetsMixed => !corpus.mixed_facets.is_empty(),
-            Kind::Vector | Kind::Hybrid => corpus.vector_dimensions > 0,
+            Kind::Vector | Kind::Hybrid | Kind::Similar => corpus.vector_dimensions > 0,
             _ => true,
         };
         // Round after round, each kind once; the heavier ones come back in between.
@@ -57,13 +71,17 @@ impl<'corpus> Generator<'corpus> {
             .flat_map(|round| Kind::ALL.into_iter().filter(move |kind| kind.weight() > round))
             .filter(possible)
             .collect();
-        Self { corpus, dice: Dice::new(seed), kinds, position: 0 }
+        let other_dice = Dice::new(seed.wrapping_add(1));
+        Self { corpus, dice: Dice::new(seed), other_dice, kinds, position: 0 }
     }
 
     /// The next request.
     pub fn next_request(&mut self) -> SearchRequest {
         let kind = self.kinds[self.position % self.kinds.len()];
         self.position += 1;
+        if kind.is_beyond_search() {
+            return self.beyond_search(kind);
+        }
         let mut body = self.body(kind);
         // A quarter of all requests asks for more or less than the usual page.
         if body.get("limit").is_none() && body.get("hitsPerPage").is_none() && self.dice.once_in(4) {
@@ -144,6 +162,8 @@ impl<'corpus> Generator<'corpus> {
                 json!({ "vector": vector, "hybrid": { "embedder": "manual", "semanticRatio": 1.0 },
                         "retrieveVectors": retrieve, "limit": self.dice.between(1, 20) })
             }
+            // Made by `beyond_search`.
+            Kind::Similar | Kind::MultiSearch | Kind::Federated => json!({}),
             Kind::Hybrid => {
                 let vector = vector(&mut self.dice, self.corpus.vector_dimensions);
                 let ratio = *self.dice.pick(&[0.0, 0.25, 0.5, 0.75, 0.9]);

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use miroir_server::{Config, NodeConfig, Secret, UnavailableShardPolicy};
+use miroir_server::{Config, NodeConfig, Secret, TaskWebhook, UnavailableShardPolicy};
 
 use super::locate::Places;
 use super::raw::{RawConfig, RawNode, RawSecret, RawStore};
@@ -54,6 +54,7 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
         min_write_acks,
         nodes,
         store_path: store_path(raw.task_store, places)?,
+        snapshot_dir: directory(raw.snapshot_dir, "snapshots/", "snapshot_dir", places)?,
         dump_dir: directory(raw.dump_dir, "dumps/", "dump_dir", places)?,
         node_timeout: milliseconds(raw.scatter.node_timeout_ms, 5_000, "scatter.node_timeout_ms", places)?,
         anti_entropy_interval: milliseconds(
@@ -62,6 +63,7 @@ pub(super) fn check(raw: RawConfig, places: &Places<'_>) -> Result<Config, Failu
             "anti_entropy_interval_ms",
             places,
         )?,
+        task_webhook: task_webhook(raw.task_webhook_url, raw.task_webhook_authorization_header, places)?,
         unavailable_shard_policy: policy(raw.scatter.unavailable_shard_policy.as_deref(), places)?,
         max_body_bytes: number(
             raw.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES),
@@ -146,6 +148,42 @@ fn store_path(store: RawStore, places: &Places<'_>) -> Result<PathBuf, Failure> 
         ));
     }
     Ok(PathBuf::from(path))
+}
+
+/// The header may hold spaces, as `Bearer …` does. Messages leave out the address, which may hold a password.
+fn task_webhook(
+    url: Option<String>,
+    authorization: Option<RawSecret>,
+    places: &Places<'_>,
+) -> Result<Option<TaskWebhook>, Failure> {
+    let authorization =
+        authorization.map(|RawSecret(secret)| secret).filter(|secret| !secret.reveal().is_empty());
+    if let Some(secret) = &authorization
+        && !secret.reveal().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    {
+        return Err(wrong(
+            places.of("task_webhook_authorization_header"),
+            "task_webhook_authorization_header holds a character that cannot be sent in an HTTP header",
+        ));
+    }
+    let Some(url) = url.filter(|url| !url.is_empty()) else {
+        if authorization.is_some() {
+            return Err(wrong(
+                places.of("task_webhook_authorization_header"),
+                "task_webhook_authorization_header means nothing without task_webhook_url",
+            ));
+        }
+        return Ok(None);
+    };
+    match reqwest::Url::parse(&url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+            Ok(Some(TaskWebhook { url: parsed.to_string(), authorization }))
+        }
+        _ => Err(wrong(
+            places.of("task_webhook_url"),
+            "task_webhook_url is not an http or https URL; write it as http://host:port/path",
+        )),
+    }
 }
 
 fn directory(

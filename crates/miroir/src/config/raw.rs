@@ -22,7 +22,10 @@ pub(super) struct RawConfig {
     pub max_body_bytes: Option<i64>,
     pub shutdown_grace_ms: Option<i64>,
     pub anti_entropy_interval_ms: Option<i64>,
+    pub task_webhook_url: Option<String>,
+    pub task_webhook_authorization_header: Option<RawSecret>,
     pub dump_dir: Option<String>,
+    pub snapshot_dir: Option<String>,
     #[serde(default)]
     pub task_store: RawStore,
     #[serde(default)]

@@ -85,6 +85,11 @@ impl DataDirectory {
         self.path.join("dumps")
     }
 
+    /// Where the copy of the database goes that belongs to a snapshot.
+    pub fn snapshot_dir(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     /// Ends nodes that a killed `miroir dev` could not.
     pub async fn end_leftovers(&self) {
         for position in 0..self.remembered.ports.len() {

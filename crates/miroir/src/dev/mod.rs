@@ -137,11 +137,13 @@ async fn serve(
             .collect(),
         store_path: directory.store_path(),
         dump_dir: directory.dump_dir(),
+        snapshot_dir: directory.snapshot_dir(),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,
         shutdown_grace: Duration::from_secs(10),
         anti_entropy_interval: Duration::from_secs(600),
+        task_webhook: None,
     };
     let mut serving = tokio::spawn(miroir_server::run(config, stop.clone()));
     let url = format!("http://127.0.0.1:{}", arguments.port);

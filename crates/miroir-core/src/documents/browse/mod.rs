@@ -18,6 +18,8 @@ mod order;
 mod request;
 mod select;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,7 +30,8 @@ use super::json::for_each_field;
 use super::strip::{strip_hidden_fields, write_without_hidden};
 use crate::error::ApiError;
 use crate::hidden::{self, INSERTED_AT_FIELD, TIE_BREAK_RULE};
-use crate::shard::ShardId;
+use crate::pinning::{Narrowing, WhyAll, narrow};
+use crate::shard::{ShardId, shard_of};
 
 pub use self::answer::NodeAnswer;
 pub use self::offset::OffsetSearch;
@@ -79,9 +82,19 @@ impl BrowsePlan {
         self.limit
     }
 
-    /// The ids wanted, if only some are: the shards of these ids are the only ones to ask.
-    pub fn ids(&self) -> Option<&[String]> {
-        self.ids.as_deref()
+    /// The shards to ask for, given the index's primary key and how many shards it has.
+    pub fn narrowing(&self, primary_key: Option<&str>, shards: u16) -> Narrowing {
+        let by_filter = narrow(self.filter.as_ref(), primary_key, shards);
+        let Some(ids) = self.ids.as_ref().filter(|ids| !ids.is_empty()) else { return by_filter };
+        let mut wanted: BTreeSet<ShardId> = ids.iter().map(|id| shard_of(id, shards)).collect();
+        if let Narrowing::To(by_filter) = by_filter {
+            wanted = wanted.intersection(&by_filter).copied().collect();
+        }
+        match wanted.len() {
+            0 => Narrowing::Nothing(WhyAll::NothingMatches),
+            all if all >= usize::from(shards) => Narrowing::Nothing(WhyAll::EveryShard),
+            _ => Narrowing::To(wanted),
+        }
     }
 
     /// Whether the page is in insertion order, so that [`OffsetSearch`] applies.

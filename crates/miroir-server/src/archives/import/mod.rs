@@ -13,3 +13,4 @@ mod survey;
 mod upload;
 
 pub(crate) use record::{Import, ImportStatus};
+pub(crate) use survey::Survey;

@@ -164,3 +164,44 @@ impl Import {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use miroir_store::SqliteStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_goes_on_before_the_first_batch_that_failed() {
+        let index = |uid: &str| ImportedIndex {
+            uid: uid.to_owned(),
+            total: 30,
+            documents: 25,
+            batches: 3,
+            is_made: true,
+            is_ready: true,
+        };
+        let mut import = Import::new("id".to_owned(), "00".to_owned(), false, &Survey::default());
+        import.indexes = vec![index("a"), index("b")];
+        let sent = |index, batch, before| SentBatch { index, batch, before, task: 7 };
+        for batch in [sent(0, 2, 20), sent(0, 1, 10), sent(1, 3, 25)] {
+            import.step_back(batch);
+        }
+        let progress: Vec<(u64, u64)> =
+            import.indexes.iter().map(|index| (index.batches, index.documents)).collect();
+        assert_eq!(progress, [(1, 10), (3, 25)]);
+
+        import.fail(&ApiError::bad_request("a_code", "a reason"));
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("miroir.db")).unwrap();
+        assert!(Import::load(&store).await.unwrap().is_none());
+        import.save(&store).await.unwrap();
+        let mut kept = Import::load(&store).await.unwrap().unwrap();
+        assert_eq!(
+            (kept.status, kept.view()["error"]["code"].as_str()),
+            (ImportStatus::Failed, Some("a_code"))
+        );
+        kept.go_on();
+        assert_eq!((kept.status, kept.attempt, kept.error), (ImportStatus::Running, 1, None));
+    }
+}

@@ -41,11 +41,18 @@ impl Cluster {
         report: &Report,
     ) -> Result<(), NotMade> {
         let path = import_path(&self.config.dump_dir, &import.id);
-        let (surveyed, longest_line) = (path.clone(), self.config.max_body_bytes);
-        report.doing("import: reading the dump".to_owned());
-        let survey = tokio::task::spawn_blocking(move || Survey::of(&surveyed, longest_line)).await;
-        let survey = survey.map_err(|_| ApiError::internal("Reading the dump was interrupted."))?;
-        let survey = survey.map_err(|fault| NotMade::Ever(wrong_dump(&fault)))?;
+        let longest_line = self.config.max_body_bytes;
+        // It has just been read, unless this goes on after something.
+        let survey = match self.import_decision.lock().await.take() {
+            Some(survey) => survey,
+            None => {
+                report.doing("import: reading the dump".to_owned());
+                let path = path.clone();
+                let survey = tokio::task::spawn_blocking(move || Survey::of(&path, longest_line)).await;
+                let survey = survey.map_err(|_| ApiError::internal("Reading the dump was interrupted."))?;
+                survey.map_err(|fault| NotMade::Ever(wrong_dump(&fault)))?
+            }
+        };
         for key in &survey.keys {
             if self.keys.of_uid(&key.uid).is_none() {
                 self.keys.create(self.store.as_ref(), key.clone()).await.map_err(later)?;
@@ -131,6 +138,9 @@ impl Cluster {
         let Some(uid) = import.indexes.get(index).map(|index| index.uid.clone()) else { return Ok(()) };
         let parsed = tokio::task::spawn_blocking(move || DocumentBatch::parse(body, Format::Ndjson)).await;
         let parsed = parsed.map_err(|_| ApiError::internal("Reading the documents was interrupted."))??;
+        if let Some(reserved) = parsed.reserved_field() {
+            return Err(ApiError::from(reserved).into());
+        }
         let add = || {
             let (batch, update, primary_key) = (parsed.clone(), false, None);
             Ok(WriteRequest::AddDocuments { batch, update, primary_key, may_create: false })

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use memchr::memmem;
 use miroir_core::access::{Action, ApiKey};
+use miroir_core::documents::reserved_name;
 use miroir_core::dump::{Entry, IndexMetadata, check_version, key_from_json};
 use miroir_core::hidden::RESERVED_PREFIX;
 use serde::Deserialize;
@@ -20,9 +20,12 @@ const MOST_KEPT: usize = 256 * 1024 * 1024;
 /// Settings that mean nothing here.
 const SETTINGS_LEFT_OUT: [&str; 2] = ["chat", "vectorStore"];
 
+const OURS: &str = "names that begin with `_miroir_` are Miroir's own. The dump of a node behind a Miroir has such \
+                    names: make it through Miroir";
+
 /// What is in a dump.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// The indexes, in the order of their uids.
     pub indexes: Vec<DumpedIndex>,
     /// The keys, the one made first at the beginning.
@@ -33,7 +36,7 @@ pub(super) struct Survey {
 
 /// An index in a dump.
 #[derive(Debug)]
-pub(super) struct DumpedIndex {
+pub(crate) struct DumpedIndex {
     /// The directory it is in.
     pub directory: String,
     /// What is known of it.
@@ -60,7 +63,7 @@ struct Task {
 
 impl Survey {
     /// Reads a dump. Blocks for as long as it takes to unpack it.
-    pub fn of(path: &Path, longest_line: usize) -> Result<Self, Fault> {
+    pub(super) fn of(path: &Path, longest_line: usize) -> Result<Self, Fault> {
         let mut survey = Self::default();
         let mut indexes: BTreeMap<String, Parts> = BTreeMap::new();
         let (mut has_metadata, mut has_keys) = (false, false);
@@ -129,6 +132,11 @@ impl Survey {
         if self.indexes.iter().any(|other| other.metadata.uid == *uid) {
             return Err(Fault::wrong(format!("it has two indexes `{uid}`")));
         }
+        if Value::Object(settings.clone()).to_string().contains(RESERVED_PREFIX) {
+            return Err(Fault::wrong(format!(
+                "the settings of its index `{uid}` name fields of Miroir's, and {OURS}"
+            )));
+        }
         for name in SETTINGS_LEFT_OUT {
             let value = settings.shift_remove(name).unwrap_or_default();
             // Every index has settings for chats, which say nothing as long as nobody has set any.
@@ -193,26 +201,16 @@ fn check_tasks<R: std::io::BufRead>(mut lines: Lines<R>) -> Result<(), Fault> {
 }
 
 fn count_documents<R: std::io::BufRead>(mut lines: Lines<R>, directory: &str) -> Result<u64, Fault> {
-    let reserved = memmem::Finder::new(RESERVED_PREFIX);
     let mut documents = 0;
     while let Some(line) = lines.next()? {
         documents += 1;
         let wrong = |what: &str| {
             Fault::Wrong(format!("document {documents} of its index in `indexes/{directory}` {what}"))
         };
-        if !line.starts_with(b"{") || !line.ends_with(b"}") {
-            return Err(wrong("is no object on one line"));
-        }
-        // Hardly ever more than looking for it.
-        if reserved.find(line).is_some() {
-            let fields: Map<String, Value> =
-                serde_json::from_slice(line).map_err(|error| wrong(&format!("cannot be read ({error})")))?;
-            if let Some(name) = fields.keys().find(|name| name.starts_with(RESERVED_PREFIX)) {
-                return Err(wrong(&format!(
-                    "has a field `{name}`, and names that begin with `{RESERVED_PREFIX}` are Miroir's own. A dump of \
-                     a node behind a Miroir has such fields: make it through Miroir"
-                )));
-            }
+        let reserved =
+            reserved_name(line).map_err(|error| wrong(&format!("is no object on one line ({error})")))?;
+        if let Some(name) = reserved {
+            return Err(wrong(&format!("has a field `{name}`, and {OURS}")));
         }
     }
     Ok(documents)

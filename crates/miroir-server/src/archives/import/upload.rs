@@ -65,7 +65,7 @@ impl Cluster {
         let survey = survey.map_err(|_| ApiError::internal("Reading the dump was interrupted."))?;
         let survey = survey.map_err(|fault| wrong_dump(&fault))?;
 
-        let _deciding = self.import_decision.lock().await;
+        let mut surveyed = self.import_decision.lock().await;
         let last = Import::load(self.store.as_ref()).await.map_err(store_error)?;
         let is_same = |last: &Import| last.digest == upload.digest && last.overwrite == overwrite;
         let import = match last {
@@ -91,6 +91,7 @@ impl Cluster {
             file_error(&format!("The dump cannot be kept as {}", target.display()), &error)
         })?;
         import.save(self.store.as_ref()).await.map_err(store_error)?;
+        *surveyed = Some(survey);
         self.import_wanted.notify_one();
         Ok(import)
     }

@@ -10,7 +10,7 @@ use miroir_core::access::Action;
 use super::super::unsupported::refusal;
 use super::super::{
     admin, archives, batches, documents, export, features, indexes, keys, multi_search, replicas, search,
-    settings, swap, system, tasks,
+    settings, similar, swap, system, tasks, webhooks,
 };
 use super::{Asks, Origin, Route, Served};
 
@@ -89,19 +89,20 @@ pub static ROUTES: &[Route] = routes! {
     GET    "/indexes"                           INDEXES_GET         [Itself indexes::list] "";
     POST   "/indexes"                           INDEXES_CREATE      [Task indexes::create] "";
     GET    "/indexes/{uid}"                     INDEXES_GET         [Itself indexes::get] "";
-    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Another uid and another primary key take two requests.";
+    PATCH  "/indexes/{uid}"                     INDEXES_UPDATE      [Task indexes::update] "Another uid is one transaction of Miroir's store; nodes keep theirs.";
     DELETE "/indexes/{uid}"                     INDEXES_DELETE      [Task indexes::delete] "";
     GET    "/indexes/{uid}/stats"               STATS_GET           [Merged system::index_stats] "";
     POST   "/indexes/{uid}/compact" ("1.23")    INDEXES_UPDATE      [not "Compacting an index"] NOT_YET;
     POST   "/indexes/{uid}/fields" ("1.33")     INDEXES_GET         [not "Listing fields"] NOT_YET;
-    POST   "/swap-indexes"                      INDEXES_SWAP        [Task swap::post] "Nodes hear nothing of it; `rename` as well.";
+    POST   "/swap-indexes"                      INDEXES_SWAP        [Task swap::post] "Names are exchanged in one transaction of Miroir's store; nodes keep theirs.";
 
     GET    "/indexes/{uid}/search"              SEARCH              [Merged search::by_query] "";
     POST   "/indexes/{uid}/search"              SEARCH              [Merged search::by_body] "";
     POST   "/indexes/{uid}/facet-search"        SEARCH              [Merged search::facets] "";
-    GET    "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
-    POST   "/indexes/{uid}/similar"             SEARCH              [not "Searching similar documents"] NOT_YET;
-    POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [not "Explaining a search"] NOT_YET;
+    GET    "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_query] "The vector of the document is taken where it is; the others are asked by it.";
+    POST   "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_body] "The same.";
+    GET    "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_query] "Which shards and nodes a search asks, and why; with `execute=true` it is carried out as well.";
+    POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_body] "The same.";
     POST   "/multi-search"                      SEARCH              [Merged multi_search::post] "";
 
     GET    "/indexes/{uid}/documents"           DOCUMENTS_GET       [Merged documents::browse] "";
@@ -109,7 +110,7 @@ pub static ROUTES: &[Route] = routes! {
     PUT    "/indexes/{uid}/documents"           DOCUMENTS_ADD       [Task documents::update] "";
     DELETE "/indexes/{uid}/documents"           DOCUMENTS_DELETE    [Task documents::clear] "";
     POST   "/indexes/{uid}/documents/fetch"     DOCUMENTS_GET       [Merged documents::fetch] "";
-    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [Task documents::edit] "Applied once, to copies of the documents; what it did becomes a write.";
+    POST   "/indexes/{uid}/documents/edit"      DOCUMENTS_ALL       [Task documents::edit] "The function is applied once, aside, and what it did is written like documents.";
     POST   "/indexes/{uid}/documents/delete"    DOCUMENTS_DELETE    [Task documents::delete_by_filter] "";
     POST   "/indexes/{uid}/documents/delete-batch" DOCUMENTS_DELETE [Task documents::delete_batch] "";
     GET    "/indexes/{uid}/documents/{id}"      DOCUMENTS_GET       [Merged documents::get] "One shard is asked.";
@@ -138,14 +139,14 @@ pub static ROUTES: &[Route] = routes! {
     PATCH  "/keys/{key}"                        KEYS_UPDATE         [Itself keys::update] "";
     DELETE "/keys/{key}"                        KEYS_DELETE         [Itself keys::delete] "";
 
-    GET    "/webhooks"                          WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    POST   "/webhooks"                          WEBHOOKS_CREATE     [not "Webhooks"] NOT_YET;
-    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [not "Webhooks"] NOT_YET;
-    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [not "Webhooks"] NOT_YET;
-    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [not "Webhooks"] NOT_YET;
+    GET    "/webhooks"                          WEBHOOKS_GET        [Itself webhooks::list] "Miroir tells webhooks itself, once for a task of its own.";
+    POST   "/webhooks"                          WEBHOOKS_CREATE     [Itself webhooks::create] "";
+    GET    "/webhooks/{uuid}"                   WEBHOOKS_GET        [Itself webhooks::get] "";
+    PATCH  "/webhooks/{uuid}"                   WEBHOOKS_UPDATE     [Itself webhooks::update] "";
+    DELETE "/webhooks/{uuid}"                   WEBHOOKS_DELETE     [Itself webhooks::delete] "";
 
-    POST   "/dumps"                             DUMPS_CREATE        [Itself archives::dump] "A dump of one Meilisearch: what Miroir adds is not in it.";
-    POST   "/snapshots"                         SNAPSHOTS_CREATE    [not "Making a snapshot"] NOT_YET;
+    POST   "/dumps"                             DUMPS_CREATE        [Task archives::dump] "A file in `dump_dir` that a Meilisearch takes in with `--import-dump`.";
+    POST   "/snapshots"                         SNAPSHOTS_CREATE    [Task archives::snapshot] "Of all nodes, each in its own directory, and of Miroir's store in `snapshot_dir`.";
     POST   "/export"                            EXPORT              [Task export::post] "To addresses that begin with `http://`.";
     GET    "/experimental-features"             EXPERIMENTAL_GET    [Itself features::get] "";
     PATCH  "/experimental-features"             EXPERIMENTAL_UPDATE [Itself features::update] "On every node; those that concern one server only cannot be turned on.";
@@ -173,13 +174,14 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "/dynamic-search-rules/{uid}" ("1.41") SETTINGS_UPDATE   [not "Search rules"] RULES;
     POST   "/render-template" ("1.48")          SETTINGS_GET        [not "Rendering templates"] RENDER;
 
+    GET    "/_miroir/openapi.json" (miroir)     nothing             [Itself admin::openapi] "Describes the routes of this list, for programs.";
     GET    "/_miroir/ready" (miroir)            nothing             [Itself admin::ready] "Whether every shard of every index can be read.";
     GET    "/_miroir/topology" (miroir)         operator            [Itself admin::topology] "The nodes, and how they are.";
     GET    "/_miroir/shards" (miroir)           operator            [Merged admin::shards] "Where the shards are, and how many documents each node holds.";
     GET    "/_miroir/replicas" (miroir)         operator            [Itself replicas::list] "The replicas that are not active.";
     POST   "/_miroir/replicas/promote" (miroir) operator            [Node replicas::promote] "Gives up a last copy that is gone for good.";
     POST   "/_miroir/verify" (miroir)           operator            [Node replicas::verify] "Compares the replicas of an index.";
-    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the import of a dump has come.";
-    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in the dump of a Meilisearch.";
+    POST   "/_miroir/dumps/import" (miroir)     operator            [Task archives::import] "Takes in a dump, which is the body: its indexes and keys.";
+    GET    "/_miroir/dumps/import" (miroir)     operator            [Itself archives::import_status] "How far the last import has come.";
     GET    "/_miroir/workers" (miroir)          operator            [Itself replicas::workers] "The background jobs.";
 };

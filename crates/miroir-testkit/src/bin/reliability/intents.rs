@@ -127,11 +127,13 @@ fn config(nodes: &[MeilisearchProcess], directory: &TempDir) -> Config {
         nodes: nodes.iter().enumerate().map(node).collect(),
         store_path: directory.path().join("miroir.db"),
         dump_dir: directory.path().join("dumps"),
+        snapshot_dir: directory.path().join("snapshots"),
         node_timeout: Duration::from_secs(5),
         unavailable_shard_policy: UnavailableShardPolicy::Partial,
         max_body_bytes: 100 * 1024 * 1024,
         shutdown_grace: Duration::from_secs(10),
         anti_entropy_interval: Duration::from_secs(600),
+        task_webhook: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! A crash in the middle of a write leaves nodes that differ, and nobody would know.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -165,6 +166,14 @@ impl Store for WithoutIntents {
         self.store.delete_tasks(deletion, query).await
     }
 
+    async fn last_end(&self) -> Result<u64, StoreError> {
+        self.store.last_end().await
+    }
+
+    async fn ended_tasks(&self, after: u64, limit: usize) -> Result<Vec<(u64, TaskRecord)>, StoreError> {
+        self.store.ended_tasks(after, limit).await
+    }
+
     async fn was_deleted(&self, index_uid: &str) -> Result<bool, StoreError> {
         self.store.was_deleted(index_uid).await
     }
@@ -179,6 +188,10 @@ impl Store for WithoutIntents {
 
     async fn delete_api_key(&self, uid: &str) -> Result<bool, StoreError> {
         self.store.delete_api_key(uid).await
+    }
+
+    async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.store.copy_to(path).await
     }
 
     async fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
