@@ -23,8 +23,12 @@ impl Temporary {
     pub fn create(directory: &Path, name: &str) -> io::Result<(Self, File)> {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(format!("{name}{UNFINISHED}"));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        Ok((Self { path, is_kept: false }, file))
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        // Settings have keys of embedders in them.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok((Self { path: path.clone(), is_kept: false }, options.open(&path)?))
     }
 
     /// Where it is.

@@ -130,8 +130,11 @@ impl Import {
         self.finished_at = Some(now());
     }
 
-    /// Begins again where it stopped.
-    pub fn go_on(&mut self) {
+    /// Begins again where it stopped; with indexes that somebody has deleted since, from their beginning.
+    pub fn go_on(&mut self, exists: impl Fn(&str) -> bool) {
+        for index in self.indexes.iter_mut().filter(|index| !exists(&index.uid)) {
+            (index.is_made, index.is_ready, index.batches, index.documents) = (false, false, 0, 0);
+        }
         self.status = ImportStatus::Running;
         self.error = None;
         self.finished_at = None;
@@ -201,7 +204,7 @@ mod tests {
             (kept.status, kept.view()["error"]["code"].as_str()),
             (ImportStatus::Failed, Some("a_code"))
         );
-        kept.go_on();
+        kept.go_on(|_| true);
         assert_eq!((kept.status, kept.attempt, kept.error), (ImportStatus::Running, 1, None));
     }
 }

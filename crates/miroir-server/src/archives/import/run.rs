@@ -211,8 +211,11 @@ impl Cluster {
             let finished = self.task_finished.notified();
             tokio::pin!(finished);
             finished.as_mut().enable();
-            // Somebody may delete tasks that have ended.
-            let Some(task) = self.store.task(uid).await.map_err(unsaved)? else { return Ok(()) };
+            let Some(task) = self.store.task(uid).await.map_err(unsaved)? else {
+                let message =
+                    format!("Task {uid} was deleted before it was known how it ended. Send the dump again.");
+                return Err(NotMade::Ever(ApiError::internal(message)));
+            };
             if task.status == TaskStatus::Succeeded {
                 return Ok(());
             }

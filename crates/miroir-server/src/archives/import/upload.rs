@@ -73,7 +73,7 @@ impl Cluster {
                 return if is_same(&last) { Ok(last) } else { Err(another_is_running(&last)) };
             }
             Some(mut last) if last.status == ImportStatus::Failed && is_same(&last) => {
-                last.go_on();
+                last.go_on(|uid| self.handle(uid).view().is_some());
                 last
             }
             last => {
