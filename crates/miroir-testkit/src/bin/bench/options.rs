@@ -50,8 +50,8 @@ impl Options {
             ingest_rounds: 3,
             batch: 5_000,
             tasks: 100_000,
-            // Meilisearch's own limit is 100 MiB; this leaves room for the last document.
-            large_body: 104_857_600 - 4_096,
+            // Meilisearch's own limit is 100 MB; this leaves room for the last document.
+            large_body: 100_000_000 - 4_096,
             seed: 20_260_101,
             output: None,
             criterion: None,
