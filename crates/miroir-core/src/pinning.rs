@@ -17,6 +17,8 @@ use crate::shard::{ShardId, shard_of};
 
 /// Spellings of one value above which it pins nothing: with so many, hardly a shard would be left out.
 const MOST_SPELLINGS: u32 = 16;
+/// Words and commas in a list of values, for each shard of the index, that are looked at.
+const VALUES_PER_SHARD: usize = 32;
 /// Longest value that pins, in bytes. Meilisearch cuts longer ones before it compares them.
 const LONGEST_VALUE: usize = 400;
 /// Integers above this are not all different from each other as Meilisearch compares numbers.
@@ -145,6 +147,10 @@ impl Pins<'_> {
         let mut pinned = BTreeSet::new();
         for side in sides {
             pinned.extend(side?);
+            // Then it tells nothing, and the rest need not be looked at.
+            if pinned.len() >= usize::from(self.shards) {
+                return None;
+            }
         }
         Some(pinned)
     }
@@ -175,6 +181,10 @@ impl Pins<'_> {
                 let list = list.strip_suffix(&[Token::Comma]).unwrap_or(list);
                 if list.is_empty() {
                     return Some(BTreeSet::new());
+                }
+                // So many are hardly ever on few shards, and looking at them takes the time of other searches.
+                if list.len() > VALUES_PER_SHARD * usize::from(self.shards) {
+                    return None;
                 }
                 self.any_of(list.split(|token| *token == Token::Comma).map(|value| match value {
                     [value] => self.of_value(value),

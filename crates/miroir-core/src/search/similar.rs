@@ -34,6 +34,8 @@ pub struct SimilarPlan {
     id: String,
     offset: usize,
     limit: usize,
+    /// No node is asked to reach further: it makes room for as many hits as it is asked for, and ends where there is none.
+    furthest: usize,
     threshold: Option<f64>,
     shows_score: bool,
     shows_details: bool,
@@ -96,6 +98,7 @@ impl SimilarPlan {
             id: validate_document_id(&id).map_err(|_| ForwardRaw)?,
             offset: body.or_default("offset", 0)?,
             limit: body.or_default("limit", DEFAULT_LIMIT)?,
+            furthest: usize::MAX,
             threshold: body.optional("rankingScoreThreshold")?,
             shows_score: body.or_default("showRankingScore", false)?,
             shows_details: body.or_default("showRankingScoreDetails", false)?,
@@ -105,6 +108,11 @@ impl SimilarPlan {
             rank: settings.vector_rank,
             body,
         })
+    }
+
+    /// The same in an index that has at most so many documents.
+    pub fn of_at_most(self, documents: usize) -> Self {
+        Self { furthest: documents, ..self }
     }
 
     /// The id of the document that others are to be similar to.
@@ -126,6 +134,11 @@ impl SimilarPlan {
     pub fn body_alone(&self, shard_filter: Option<&str>) -> Vec<u8> {
         let mut changes = Changes::default();
         self.projection.apply(&mut changes);
+        for (name, value) in [("offset", self.offset), ("limit", self.limit)] {
+            if value > self.furthest {
+                changes.set(name, self.furthest.to_string());
+            }
+        }
         if let Some(filter) = shard_filter.and_then(|shards| filter_with_shards(self.filter(), shards)) {
             changes.set("filter", filter);
         }
@@ -144,6 +157,8 @@ impl SimilarPlan {
                     let hits: Vec<&RawHit> = answer.hits.iter().collect();
                     write_hits(writer.key(key), &view, &hits)?;
                 }
+                b"offset" => write_json(writer.key(key), &self.offset),
+                b"limit" => write_json(writer.key(key), &self.limit),
                 _ => writer.member(key, value),
             }
         }
@@ -207,7 +222,7 @@ impl SimilarPlan {
         }
         changes.set("indexUid", Value::from(index_uid).to_string());
         let wanted = match self.rank {
-            VectorRank::First => self.offset.saturating_add(self.limit).saturating_add(1),
+            VectorRank::First => self.offset.saturating_add(self.limit).min(self.furthest).saturating_add(1),
             _ => ALL_HITS,
         };
         let federated = |vector: &String| {

@@ -88,11 +88,13 @@ impl Cluster {
     /// The index that was listed, as it is now; `None` when it has been deleted. One that has another name now would be
     /// there twice or not at all, so it is an error.
     fn still(&self, listed: &IndexView) -> Result<Option<Arc<IndexView>>, RepairError> {
-        let is_it = |view: &Arc<IndexView>| {
-            let (record, listed) = (&view.record, &listed.record);
-            record.node_uid == listed.node_uid && record.created_at == listed.created_at
-        };
+        let is_it = |view: &Arc<IndexView>| view.record.node_uid == listed.record.node_uid;
         match self.indexes().into_iter().find(is_it) {
+            Some(view) if view.record.created_at != listed.record.created_at => {
+                // Made anew, or given the dates of a dump that was taken in.
+                let reason = format!("index `{}` is another one now", listed.record.uid);
+                Err(RepairError::NotNow(reason))
+            }
             Some(view) if view.record.uid == listed.record.uid => Ok(Some(view)),
             None => Ok(None),
             Some(_) => {

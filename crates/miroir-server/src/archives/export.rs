@@ -52,8 +52,9 @@ impl Cluster {
         for view in self.readable_indexes() {
             let Some(how) = export.of_index(&view.record.uid) else { continue };
             target.take_index(&view, how).await?;
-            let count =
-                self.export_documents(&target, view.record.uid.as_str(), how, export.payload_bytes()).await?;
+            // Gathered in memory, whatever the other server may take.
+            let most_bytes = export.payload_bytes().min(self.config.max_body_bytes as u64);
+            let count = self.export_documents(&target, view.record.uid.as_str(), how, most_bytes).await?;
             documents.insert(view.record.uid.clone(), count);
         }
         Ok(documents)

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
+use miroir_core::access::{Access, refused};
 use miroir_core::export::Export;
 use miroir_node::Call;
 
@@ -18,6 +19,7 @@ use crate::write::{Later, LaterRequest};
 /// Exports indexes to another server. Meilisearch answers it with 200, unlike everything else that becomes a task.
 pub async fn post(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     marks: Marks,
     body: Body,
@@ -29,6 +31,10 @@ pub async fn post(
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
     cluster.check_export(&export)?;
+    // One Meilisearch lets it: whoever may read some indexes would have all of them sent where he wants.
+    if access.visible().is_some() {
+        return Err(refused().into());
+    }
     let request = LaterRequest {
         index_uid: None,
         kind: "export",

@@ -33,7 +33,9 @@ pub async fn update(
         let call = Call::new(Method::PATCH, path, cluster.config.node_timeout).json(spoilt(&body));
         return Err(cluster.refusal_of_one_node(None, &call).await.into());
     };
-    Ok(answer::json(StatusCode::OK, &cluster.change_features(changes).await?))
+    let changing = Arc::clone(&cluster);
+    let shown = cluster.undisturbed(async move { changing.change_features(changes).await }).await?;
+    Ok(answer::json(StatusCode::OK, &shown))
 }
 
 fn is_known(name: &str) -> bool {

@@ -94,6 +94,7 @@ pub async fn create(
 /// Changes the primary key or the name.
 pub async fn update(
     State(cluster): State<Arc<Cluster>>,
+    Extension(access): Extension<Access>,
     Path(uid): Path<String>,
     headers: HeaderMap,
     marks: Marks,
@@ -109,6 +110,9 @@ pub async fn update(
         }
         Some((primary_key, Some(name))) => {
             index_uid::check(&name)?;
+            if !access.allows_index(&name) {
+                return Err(refused().into());
+            }
             let request = rename(&cluster, &uid, name, primary_key)?;
             Ok(answer::accepted(&cluster.submit_later(request, marks.with_body(&bytes)).await?))
         }

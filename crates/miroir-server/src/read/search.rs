@@ -16,6 +16,7 @@ use miroir_node::Call;
 
 use crate::cluster::Cluster;
 use crate::index::IndexView;
+use crate::index::is_split;
 use crate::read::gather::{Ask, Reading};
 use crate::read::missing::stand_in;
 use crate::read::shared::SharedSearch;
@@ -103,7 +104,7 @@ impl Cluster {
         let record = &index.record;
         let narrowing = plan.narrowing(record.primary_key.as_deref(), record.shards);
         Reading::of_search(self.config.node_timeout, plan.affinity())
-            .narrowed(narrowing, plan.ranks_by_own_words())
+            .narrowed(narrowing, plan.ranks_by_own_words() && is_split(record))
     }
 
     /// Answers a search that has been understood.

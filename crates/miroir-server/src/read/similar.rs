@@ -36,7 +36,8 @@ impl Cluster {
             },
         };
         let plan = match SimilarPlan::new(&body, &index.search) {
-            Ok(plan) => plan,
+            // Each document has a place of its own.
+            Ok(plan) => plan.of_at_most(usize::try_from(index.record.next_position).unwrap_or(usize::MAX)),
             Err(PlanError::Forward(_)) => return Err(self.refusal_of_similar(&index, &input).await),
         };
         if let Some(name) = plan.filter().and_then(reserved_name_in) {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::worker::{Report, Worker};
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
-use crate::webhooks::{Delivery, Sender};
+use crate::webhooks::{Delivery, Sender, Webhook};
 
 /// How often the same is told, over half an hour.
 const MOST_TRIES: u32 = 12;
@@ -52,6 +52,15 @@ struct Failing {
     tries: u32,
     backoff: Backoff,
     not_before: Instant,
+    /// The last end of a task that it was told of at the first try.
+    last: u64,
+    /// As it was then.
+    webhook: Option<Webhook>,
+}
+
+/// An address without what may be a secret in it.
+fn origin_of(url: &str) -> String {
+    url::Url::parse(url).map_or_else(|_| "no address".to_owned(), |url| url.origin().ascii_serialization())
 }
 
 impl WebhookWorker {
@@ -67,14 +76,17 @@ impl WebhookWorker {
     }
 
     async fn take_note(&mut self, cluster: &Cluster, report: &Report, outcome: Outcome) {
-        let Outcome { uuid, url, last, tasks, error } = outcome;
+        let Outcome { uuid, url, mut last, tasks, error } = outcome;
         self.busy.remove(&uuid);
+        let url = origin_of(&url);
         if let Some(error) = error {
             report.failed(&format!("webhook `{uuid}` ({url}): {error}"));
             let failing = self.failing.entry(uuid).or_insert_with(|| Failing {
                 tries: 0,
                 backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
                 not_before: Instant::now(),
+                last,
+                webhook: cluster.webhooks.find(uuid).ok(),
             });
             failing.tries += 1;
             failing.not_before = Instant::now() + failing.backoff.fail();
@@ -85,6 +97,8 @@ impl WebhookWorker {
                 return;
             }
             tracing::error!(webhook = %uuid, url, error, tasks, "a webhook never took what it was told");
+            // What has ended since has not been tried as often.
+            last = failing.last;
         }
         self.failing.remove(&uuid);
         match cluster.webhooks.told(cluster.store.as_ref(), uuid, last).await {
@@ -97,7 +111,12 @@ impl WebhookWorker {
     /// Sends what there is to tell to those that can be told now.
     async fn tell(&mut self, cluster: &Arc<Cluster>, report: &Report) {
         let all = cluster.webhooks.all();
-        self.failing.retain(|uuid, _| all.contains_key(uuid));
+        // One that has been corrected is told at once.
+        let is_as_it_was = |uuid: &Uuid, failing: &Failing| {
+            let failed = failing.webhook.as_ref().map(|webhook| (&webhook.url, &webhook.headers));
+            all.get(uuid).is_some_and(|webhook| failed == Some((&webhook.url, &webhook.headers)))
+        };
+        self.failing.retain(|uuid, failing| is_as_it_was(uuid, failing));
         for (uuid, webhook) in all.iter() {
             if self.busy.contains(uuid) {
                 continue;

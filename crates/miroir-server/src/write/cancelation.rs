@@ -23,6 +23,7 @@ use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::Index;
 use crate::store_error;
+use crate::write::later::Later;
 use crate::write::nothing_done;
 use crate::write::positions::PendingWrites;
 use crate::write::recovery::Interrupted;
@@ -100,11 +101,18 @@ impl Cluster {
     /// the indexes concerned, until that is done.
     pub(crate) async fn unfinished_cancelations(&self) -> Result<Vec<Cancelation>, StoreError> {
         let unfinished = self.store.unfinished().await?;
+        // What is to be done later has the queue of its indexes, so nobody has been told of these; and it waits for the
+        // tasks before it, which somebody must follow.
+        let open = self.store.open_intents().await?;
+        let later = open.into_iter().filter_map(|(_, intent)| serde_json::from_value::<Later>(intent).ok());
+        let held: BTreeSet<String> = later
+            .flat_map(|later| later.index_uids().into_iter().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         let mut cancelations = Vec::new();
         for task in unfinished.iter().filter(|task| task.kind == KIND) {
             let wanted = task.details.get(WANTED).cloned().unwrap_or_default();
             let wanted: BTreeSet<TaskUid> = serde_json::from_value(wanted).unwrap_or_default();
-            let told = indexes_of(&unfinished, &wanted);
+            let told: BTreeSet<String> = &indexes_of(&unfinished, &wanted) - &held;
             told.iter().for_each(|index| self.handle(index).begin_canceling());
             let details = task.details.clone();
             cancelations.push(Cancelation { task: task.uid, details, wanted, told });

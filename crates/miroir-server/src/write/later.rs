@@ -108,7 +108,7 @@ pub(super) struct Turns<'a> {
 
 impl Later {
     /// The names of the indexes concerned, whether or not there are such.
-    fn index_uids(&self) -> BTreeSet<&str> {
+    pub(super) fn index_uids(&self) -> BTreeSet<&str> {
         match self {
             Self::SwapIndexes { swaps } => {
                 swaps.iter().flat_map(|swap| [swap.indexes.0.as_str(), swap.indexes.1.as_str()]).collect()

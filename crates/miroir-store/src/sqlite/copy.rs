@@ -24,6 +24,11 @@ pub(super) fn write(source: &Path, target: &Path) -> Result<(), Failure> {
     copy.execute("UPDATE indexes SET next_position = next_position + ?1", [DISTANCE])?;
     // The snapshot that is being made would be made again over the one that was put back.
     copy.execute("DELETE FROM tasks WHERE kind = 'snapshotCreation' AND finished_at IS NULL", [])?;
+    // The same of an export, which would be made to a server that has moved on; and its intent has the key of that server.
+    copy.execute_batch(
+        "DELETE FROM intents WHERE task_uid IN (SELECT uid FROM tasks WHERE kind = 'export' AND finished_at IS NULL);
+         DELETE FROM tasks WHERE kind = 'export' AND finished_at IS NULL;",
+    )?;
     copy.close().map_err(|(_, error)| error)?;
     let synced = File::open(target).and_then(|file| file.sync_all());
     Ok(synced.map_err(|error| cannot_open(error.to_string()))?)

@@ -101,8 +101,8 @@ pub static ROUTES: &[Route] = routes! {
     POST   "/indexes/{uid}/facet-search"        SEARCH              [Merged search::facets] "";
     GET    "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_query] "The vector of the document is taken where it is; the others are asked by it.";
     POST   "/indexes/{uid}/similar"             SEARCH              [Merged similar::by_body] "The same.";
-    GET    "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_query] "Which shards and nodes a search asks, and why; with `execute=true` it is carried out as well.";
-    POST   "/indexes/{uid}/explain" (miroir)    SEARCH              [Merged search::explain_body] "The same.";
+    GET    "/indexes/{uid}/explain" (miroir)    SETTINGS_GET        [Merged search::explain_query] "Which shards and nodes a search asks, and why; with `execute=true` it is carried out as well.";
+    POST   "/indexes/{uid}/explain" (miroir)    SETTINGS_GET        [Merged search::explain_body] "The same.";
     POST   "/multi-search"                      SEARCH              [Merged multi_search::post] "";
 
     GET    "/indexes/{uid}/documents"           DOCUMENTS_GET       [Merged documents::browse] "";
