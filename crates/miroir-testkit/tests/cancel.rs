@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use miroir_testkit::client::{Answer, Client};
-use miroir_testkit::cluster::Shape;
+use miroir_testkit::cluster::{Cluster, Shape};
 use miroir_testkit::compare::{Difference, compare_answers, compare_values, without};
 use miroir_testkit::copies::assert_copies_agree;
 use miroir_testkit::corpus::{Corpus, Dice, catalogue};
@@ -178,6 +178,41 @@ async fn every_task_is_done_by_all_nodes_or_by_none() {
     let documents = documents(oracle.reference_client()).await.len();
     assert_copies_agree(oracle.cluster(), "load", documents, SHAPE.replication_factor).await;
     assert!(canceled > 0 && done > 0, "{canceled} tasks were canceled and {done} done");
+}
+
+/// A swap waits for an addition, and the addition is to be canceled, which takes the queue that the swap has. The next
+/// life of Miroir serves all the same, and all three come to an end.
+#[tokio::test]
+async fn what_waits_for_a_task_to_be_canceled_does_not_keep_the_next_life_from_serving() {
+    let mut cluster = Cluster::start(SHAPE).await;
+    for uid in ["here", "there"] {
+        let creation = json!({ "uid": uid, "primaryKey": "id" });
+        cluster.client().wait_success(cluster.client().post("/indexes", &creation).await).await;
+    }
+    let corpus = catalogue(SEED, BUSY);
+    let documents = json!(corpus.documents);
+    let first = cluster.client().post("/indexes/here/documents", &json!([corpus.documents[0]])).await;
+    cluster.client().wait_success(first).await;
+    let addition = cluster.client().post("/indexes/here/documents", &documents).await;
+    let swap = cluster.client().post("/swap-indexes", &json!([{ "indexes": ["here", "there"] }])).await;
+    let addition = addition.task_uid().expect("a task");
+    let cancelation = cancel(cluster.client(), &format!("/tasks/cancel?uids={addition}")).await;
+    cluster.miroir.kill();
+    cluster.miroir.restart().await;
+
+    let client = cluster.client();
+    for answer in [&swap, &cancelation] {
+        let task = client.wait_task(answer.task_uid().expect("a task")).await;
+        assert_eq!(task["status"], "succeeded", "{task}");
+    }
+    let task = client.wait_task(addition).await;
+    let expected = match task["status"].as_str() {
+        Some("succeeded") => BUSY,
+        Some("canceled") => 1,
+        _ => panic!("neither done nor canceled: {task}"),
+    };
+    let stats = client.get("/indexes/there/stats").await.ok();
+    assert_eq!(stats["numberOfDocuments"], expected, "{task}");
 }
 
 /// All documents by their ids: where one Meilisearch puts a document that comes after a deletion is not the same.
