@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN,
     VARY,
 };
@@ -31,6 +31,11 @@ const A_DAY: HeaderValue = HeaderValue::from_static("86400");
 pub async fn pass(mut request: Request, next: Next) -> Response {
     if let Cow::Owned(path) = plain(request.uri().path()) {
         *request.uri_mut() = with_path(request.uri(), &path);
+    }
+    // Who forbids encodings gets none. Were plain answers forbidden as well, a request would be carried out and then refused.
+    let forbids = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("q=0"));
+    if request.headers().get_all(ACCEPT_ENCODING).iter().any(forbids) {
+        request.headers_mut().remove(ACCEPT_ENCODING);
     }
     if request.uri().path().starts_with("/_miroir/") {
         return next.run(request).await;
