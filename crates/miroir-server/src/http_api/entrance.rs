@@ -32,9 +32,8 @@ pub async fn pass(mut request: Request, next: Next) -> Response {
     if let Cow::Owned(path) = plain(request.uri().path()) {
         *request.uri_mut() = with_path(request.uri(), &path);
     }
-    // Who forbids encodings gets none. Were plain answers forbidden as well, a request would be carried out and then refused.
-    let forbids = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("q=0"));
-    if request.headers().get_all(ACCEPT_ENCODING).iter().any(forbids) {
+    // Were it refused for that, it would have been carried out before.
+    if request.headers().get_all(ACCEPT_ENCODING).iter().any(forbids_plain) {
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
     if request.uri().path().starts_with("/_miroir/") {
@@ -62,6 +61,15 @@ pub async fn pass(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
     }
     response
+}
+
+/// Whether a list of encodings has no place for an answer as it is.
+fn forbids_plain(encodings: &HeaderValue) -> bool {
+    encodings.to_str().unwrap_or_default().split(',').any(|encoding| {
+        let (name, weight) = encoding.split_once(';').unwrap_or((encoding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        matches!(name.trim(), "*" | "identity") && weight == Some(0.0)
+    })
 }
 
 fn not_allowed(verbs: &[&str]) -> Response {
