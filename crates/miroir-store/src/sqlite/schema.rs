@@ -37,9 +37,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
     connection.pragma_update(None, "cache_size", -4_000)?;
     // Payloads are deleted soon after they were written: fewer checkpoints copy fewer of them into the file. In pages
     // of 4 KiB; what is in the log is read again after a crash, which takes a moment.
-    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 32_768)?;
     // A large payload makes a large log; give the room back at the next checkpoint.
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 128 << 20)?;
     if found != VERSION {
         let change = connection.transaction()?;
         migrations::migrate(&change, found)?;

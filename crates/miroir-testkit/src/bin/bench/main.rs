@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod criterion_results;
+mod dump_import;
 mod goals;
 mod options;
 mod parts;
@@ -51,6 +52,8 @@ async fn main() {
     searching::measure_latency(&mut contestants, &workload, &options);
     searching::measure_throughput(&mut contestants, &options);
 
+    // Before there are tasks by the thousand, which would be in the dump.
+    let dump_imports = dump_import::measure(&servers, &options).await;
     let mut requests = requests::measure(&servers, &workload, &options).await;
     requests.extend(task_lists::measure(&servers, &options).await);
 
@@ -60,7 +63,8 @@ async fn main() {
     }
 
     let pure = options.criterion.as_deref().map(criterion_results::read).unwrap_or_default();
-    let report = Report { contestants, ingests, at_rest: at_rest.collect(), requests, large_bodies, pure };
+    let at_rest = at_rest.collect();
+    let report = Report { contestants, ingests, at_rest, dump_imports, requests, large_bodies, pure };
     let versions = versions(&servers).await;
     let tables = format!("{}{}", heading(&options, &machine, &versions), report.tables(&workload, &options));
     println!("\n{tables}");

@@ -7,6 +7,7 @@ use miroir_testkit::figures::statistics::{median, median_ratio};
 use miroir_testkit::figures::workload::Workload;
 
 use crate::criterion_results::PureResult;
+use crate::dump_import::DumpImport;
 use crate::goals::goals;
 use crate::options::Options;
 use crate::requests::Measured;
@@ -22,6 +23,8 @@ pub struct Report {
     pub ingests: Vec<Ingest>,
     /// Memory at rest.
     pub at_rest: Vec<AtRest>,
+    /// A dump taken in.
+    pub dump_imports: Vec<DumpImport>,
     /// Other requests.
     pub requests: Vec<Measured>,
     /// Documents in one piece.
@@ -55,6 +58,7 @@ impl Report {
         self.request_table(&mut page, options);
         self.ingest_table(&mut page, options);
         self.large_body_table(&mut page);
+        self.dump_import_table(&mut page, options);
         self.pure_table(&mut page);
         page
     }
@@ -181,6 +185,33 @@ impl Report {
                     body.size.0,
                     body.size.1,
                     body.peak,
+                ),
+            );
+        }
+    }
+
+    fn dump_import_table(&self, page: &mut String, options: &Options) {
+        line(
+            page,
+            &format!(
+                "\n### A dump taken in\n\nOf {} documents, made by one Meilisearch, taken in by new servers; {} rounds, \
+                 medians.\n\n| | until everything is there | documents/s | to one Meilisearch | Miroir's peak memory |\n\
+                 |---|---:|---:|---:|---:|",
+                options.documents, options.ingest_rounds
+            ),
+        );
+        let direct = self.dump_imports.iter().find(|one| one.subject == Subject::Direct);
+        for one in &self.dump_imports {
+            let seconds = median(one.seconds.iter().copied());
+            let ratio = direct.map(|direct| median_ratio(&one.seconds, &direct.seconds));
+            line(
+                page,
+                &format!(
+                    "| {} | {seconds:.2} s | {:.0} | {} | {} |",
+                    one.subject.label(),
+                    options.documents as f64 / seconds,
+                    shown(ratio, |ratio| format!("{ratio:.2}")),
+                    shown(one.peak, |megabytes| format!("{megabytes:.0} MB")),
                 ),
             );
         }

@@ -1,6 +1,8 @@
 //! What is measured: one Meilisearch, and Miroir over clusters of several shapes, all running at the same time so
 //! that they can be measured in turns.
 
+use std::path::Path;
+
 use miroir_testkit::client::Client;
 use miroir_testkit::cluster::{Cluster, MASTER_KEY, NODE_MASTER_KEY, Shape};
 use miroir_testkit::process::MeilisearchProcess;
@@ -74,7 +76,8 @@ impl Subject {
         }
     }
 
-    fn shape(self) -> Option<Shape> {
+    /// The cluster behind a Miroir.
+    pub fn shape(self) -> Option<Shape> {
         let (nodes, replication_factor) = match self {
             Self::Direct | Self::FloorOne | Self::FloorThree => return None,
             Self::OneNode => (1, 1),
@@ -120,6 +123,11 @@ impl Servers {
     /// A client for a subject that is written to.
     pub fn client(&self, subject: Subject) -> &Client {
         self.cluster(subject).map_or(self.direct.client(), Cluster::client)
+    }
+
+    /// Where the one Meilisearch has its files.
+    pub fn direct_directory(&self) -> &Path {
+        self.direct.directory()
     }
 
     /// The Miroir process, if the subject has one.
