@@ -3,6 +3,8 @@
 //! ```text
 //! metadata.json                     which version of the form it is
 //! keys.jsonl                        a key per line
+//! experimental-features.json        which are on
+//! webhooks.json                     by their uuids
 //! tasks/queue.jsonl                 a task per line
 //! tasks/update_files/3.jsonl        the documents of a task that had not begun
 //! indexes/{uid}/metadata.json       primary key and dates
@@ -27,6 +29,10 @@ pub enum Entry {
     Metadata,
     /// The API keys.
     Keys,
+    /// The experimental features.
+    Features,
+    /// The webhooks.
+    Webhooks,
     /// The tasks.
     Tasks,
     /// The metadata of the index in this directory.
@@ -56,6 +62,8 @@ impl Entry {
         Some(match parts.as_slice() {
             ["metadata.json"] => Self::Metadata,
             ["keys.jsonl"] => Self::Keys,
+            ["experimental-features.json"] => Self::Features,
+            ["webhooks.json"] => Self::Webhooks,
             ["tasks", "queue.jsonl"] => Self::Tasks,
             ["indexes", index, "metadata.json"] => Self::IndexMetadata((*index).to_owned()),
             ["indexes", index, "settings.json"] => Self::Settings((*index).to_owned()),

@@ -53,6 +53,11 @@ pub(crate) const FEATURES: [(&str, Support); 10] = [
     ),
 ];
 
+/// Whether a feature is one that can be turned on here.
+pub(crate) fn is_offered(name: &str) -> bool {
+    FEATURES.iter().any(|(other, support)| *other == name && support.is_ok())
+}
+
 /// Name under which the store keeps what was turned on or off.
 const META_KEY: &str = "experimental-features";
 const PATH: &str = "/experimental-features";
@@ -156,8 +161,6 @@ impl Cluster {
         let features = &self.features;
         let _changing = features.changing.lock().await;
         let mut decided = features.known().decided.clone();
-        let is_offered =
-            |name: &str| FEATURES.iter().any(|(other, support)| *other == name && support.is_ok());
         let before = decided.clone();
         decided.extend(changes.into_iter().filter(|(name, _)| is_offered(name)));
         if decided != before {

@@ -78,7 +78,7 @@ async fn import(arguments: ImportArguments) -> Result<(), Failure> {
     let client = Client::for_operator(&arguments.target)?;
     let begun = send(&client, &arguments.file, arguments.overwrite).await?;
     for left_out in &begun.left_out {
-        eprintln!("not taken in, because Miroir has no such thing: {left_out}");
+        eprintln!("not taken in, because Miroir does not have it: {left_out}");
     }
     let total: u64 = begun.indexes.iter().map(|index| index.documents).sum();
     let bar = progress_bar("importing", total, "{pos}/{len} documents");

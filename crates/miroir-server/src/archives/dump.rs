@@ -25,6 +25,7 @@ use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::replicas::ensure::{HOLD_LIMIT, QUEUE_LIMIT, RepairError, drain};
+use crate::webhooks::dumped;
 use crate::workers::Report;
 use crate::write::PendingWrites;
 
@@ -48,11 +49,14 @@ impl Cluster {
         let metadata = metadata(&format!("{major}.{minor}.0"), &now()).to_string();
         let keys: Vec<Value> =
             self.keys.newest_first().iter().map(|issued| key_to_json(&issued.key)).collect();
+        let (features, webhooks) = (self.features.show(), dumped(&self.webhooks.all()));
         let name = uid.clone();
         let mut file = blocking(directory, move |directory| {
             let mut file = DumpFile::create(directory, &name)?;
             file.add("metadata.json", metadata.as_bytes())?;
             file.add("keys.jsonl", lines(&keys).as_bytes())?;
+            file.add("experimental-features.json", features.to_string().as_bytes())?;
+            file.add("webhooks.json", webhooks.to_string().as_bytes())?;
             // A Meilisearch wants the file. Tasks that have ended are the past of another server.
             file.add("tasks/queue.jsonl", b"")?;
             file.add_directory("indexes/")?;

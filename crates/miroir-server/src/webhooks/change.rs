@@ -14,14 +14,14 @@ use super::Webhook;
 const MOST_HEADERS: usize = 200;
 
 /// What a body asks for. A field is not there, or takes away what there is, or has a value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebhookChange {
     pub url: Option<Option<String>>,
     pub headers: HeaderChanges,
 }
 
 /// What a body asks for of the headers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HeaderChanges {
     /// Nothing.
     None,

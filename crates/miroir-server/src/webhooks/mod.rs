@@ -13,6 +13,7 @@ use std::sync::{Arc, RwLock};
 use miroir_core::error::{ApiError, ErrorType};
 use miroir_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -95,7 +96,16 @@ impl Webhooks {
         store: &dyn Store,
         change: WebhookChange,
     ) -> Result<(Uuid, Webhook), ApiError> {
-        let uuid = Uuid::new_v4();
+        self.create_as(store, Uuid::new_v4(), change).await
+    }
+
+    /// The same with the uuid that it had elsewhere.
+    pub async fn create_as(
+        &self,
+        store: &dyn Store,
+        uuid: Uuid,
+        change: WebhookChange,
+    ) -> Result<(Uuid, Webhook), ApiError> {
         let _changing = self.changing.lock().await;
         change.check_number_of_headers(uuid)?;
         let mut all = All::clone(&self.all());
@@ -155,6 +165,14 @@ impl Webhooks {
             Err(poisoned) => *poisoned.into_inner() = Arc::new(all),
         }
     }
+}
+
+/// As a dump of Meilisearch has them, without that of the configuration.
+pub(crate) fn dumped(all: &All) -> Value {
+    let own = all.iter().filter(|(uuid, _)| !uuid.is_nil());
+    let dumped = own
+        .map(|(uuid, webhook)| (uuid.to_string(), json!({ "url": webhook.url, "headers": webhook.headers })));
+    json!({ "webhooks": dumped.collect::<Map<String, Value>>() })
 }
 
 fn record(all: &All) -> String {

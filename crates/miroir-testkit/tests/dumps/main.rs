@@ -64,6 +64,10 @@ async fn fill(client: &Client, corpus: &Corpus) {
         "indexes": ["cat*"], "expiresAt": "2999-01-02T03:04:05Z"
     });
     client.post("/keys", &key).await.ok();
+    client.patch("/experimental-features", &json!({ "containsFilter": true })).await.ok();
+    // Nobody listens there.
+    let webhook = json!({ "url": "http://127.0.0.1:9/told", "headers": { "authorization": "a secret" } });
+    client.post("/webhooks", &webhook).await.ok();
 }
 
 /// Makes a dump of a server that writes them to this directory.
@@ -129,6 +133,10 @@ async fn assert_equal(oracle: &Oracle, corpus: &Corpus) {
     assert_eq!(expected.ok(), found.ok());
     let tally = oracle.compare_generated("catalogue", corpus, SEED, REQUESTS).await;
     tally.assert_faithful("after a dump");
+    for path in ["/experimental-features", "/webhooks"] {
+        let difference = oracle.compare_get(path, &[]).await;
+        assert!(difference.is_empty(), "{path}:\n{difference}");
+    }
     let key = "/keys/6062abda-a5aa-4414-ac91-ecd7944c0f8d";
     let difference = oracle.compare_get(key, &[]).await;
     assert!(difference.is_empty(), "{difference}");
@@ -219,6 +227,9 @@ fn assert_same_content(expected: &Parts, found: &Parts) {
                 assert_eq!(expected, found, "{name}");
             }
         }
+    }
+    for name in ["experimental-features.json", "webhooks.json"] {
+        assert_eq!(expected.lines(name), found.lines(name), "{name}");
     }
     let keys = |parts: &Parts| -> Vec<Value> {
         let mut keys = parts.lines("keys.jsonl");

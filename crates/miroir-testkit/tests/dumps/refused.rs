@@ -30,6 +30,7 @@ pub async fn assert_refused(cluster: &Cluster, dump: &Path) {
         "uid": "_miroir_node", "primaryKey": null, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"
     });
     let ours = json!({ "sortableAttributes": ["_miroir_inserted_at"] });
+    let nowhere = json!({ "webhooks": { "627ea538-733d-4545-8d2d-03526eb381ce": { "url": "nowhere" } } });
     let waiting = json!({ "uid": 7, "status": "enqueued", "type": "documentClear", "indexUid": "catalogue" });
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", Vec::new(), "not gzipped"),
@@ -68,6 +69,7 @@ pub async fn assert_refused(cluster: &Cluster, dump: &Path) {
             parts.with("tasks/queue.jsonl", &waiting.to_string()).dump(),
             "task 7 was enqueued",
         ),
+        ("a webhook that is none", parts.with("webhooks.json", &nowhere.to_string()).dump(), "Invalid URL"),
         ("settings that are none", parts.with("indexes/empty/settings.json", "[").dump(), "settings.json"),
     ];
     let (client, admin) = (cluster.client(), cluster.admin());

@@ -1,4 +1,5 @@
-//! Taking a dump in: keys, then each index with its settings, then all documents, in the order of the dump.
+//! Taking a dump in: keys and features, then each index with its settings, then all documents, in the order of the dump,
+//! and webhooks when there is nothing more to tell of them.
 //!
 //! Settings come first because documents are then indexed once, as a Meilisearch does it. Everything is written as a
 //! client would write it, each request with a key of its own, so what a stopped process had sent is not done twice.
@@ -58,6 +59,9 @@ impl Cluster {
                 self.keys.create(self.store.as_ref(), key.clone()).await.map_err(later)?;
             }
         }
+        // Settings may be of the kind that needs one.
+        let features = survey.features.iter().map(|name| (name.clone(), true)).collect();
+        self.change_features(features).await.map_err(later)?;
         for (place, index) in survey.indexes.iter().enumerate() {
             self.make_index(import, place, index, report).await?;
         }
@@ -81,6 +85,11 @@ impl Cluster {
         }
         for index in &survey.indexes {
             self.set_dates(index).await.map_err(unsaved)?;
+        }
+        for (uuid, webhook) in &survey.webhooks {
+            if self.webhooks.find(*uuid).is_err() {
+                self.webhooks.create_as(self.store.as_ref(), *uuid, webhook.clone()).await.map_err(later)?;
+            }
         }
         Ok(())
     }

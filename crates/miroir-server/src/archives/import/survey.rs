@@ -13,7 +13,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::reading::{Fault, Lines, walk};
+use crate::features::is_offered;
 use crate::index_uid;
+use crate::webhooks::WebhookChange;
 
 /// All that is kept of a dump in memory: everything but documents and tasks.
 const MOST_KEPT: usize = 256 * 1024 * 1024;
@@ -30,6 +32,10 @@ pub(crate) struct Survey {
     pub indexes: Vec<DumpedIndex>,
     /// The keys, the one made first at the beginning.
     pub keys: Vec<ApiKey>,
+    /// The experimental features that are on and can be on here.
+    pub features: Vec<String>,
+    /// The webhooks.
+    pub webhooks: Vec<(Uuid, WebhookChange)>,
     /// What is in it and is not taken in, in words.
     pub left_out: Vec<String>,
 }
@@ -78,6 +84,8 @@ impl Survey {
                     survey.keys = read_keys(&read_whole(content, &mut room)?)?;
                     has_keys = true;
                 }
+                Entry::Features => survey.add_features(&read_whole(content, &mut room)?)?,
+                Entry::Webhooks => survey.webhooks = read_webhooks(&read_whole(content, &mut room)?)?,
                 Entry::Tasks => check_tasks(Lines::new(BufReader::new(content), longest_line))?,
                 Entry::IndexMetadata(directory) => {
                     let metadata = parse(&read_whole(content, &mut room)?, &directory, "metadata.json")?;
@@ -111,6 +119,18 @@ impl Survey {
         survey.left_out.sort();
         survey.left_out.dedup();
         Ok(survey)
+    }
+
+    fn add_features(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let features: Map<String, Value> = parse_file(bytes, "experimental-features.json")?;
+        let turned_on = features.into_iter().filter(|(_, is_on)| *is_on == true);
+        for (name, _) in turned_on {
+            match is_offered(&name) {
+                true => self.features.push(name),
+                false => self.left_out.push(format!("experimental feature `{name}`")),
+            }
+        }
+        Ok(())
     }
 
     fn add_index(&mut self, directory: String, parts: Parts) -> Result<(), Fault> {
@@ -159,8 +179,33 @@ fn read_whole(content: &mut dyn Read, room: &mut usize) -> Result<Vec<u8>, Fault
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], directory: &str, name: &str) -> Result<T, Fault> {
+    parse_file(bytes, &format!("indexes/{directory}/{name}"))
+}
+
+fn parse_file<'a, T: Deserialize<'a>>(bytes: &'a [u8], name: &str) -> Result<T, Fault> {
     serde_json::from_slice(bytes)
-        .map_err(|error| Fault::wrong(format!("its `indexes/{directory}/{name}` cannot be read ({error})")))
+        .map_err(|error| Fault::wrong(format!("its `{name}` cannot be read ({error})")))
+}
+
+fn read_webhooks(bytes: &[u8]) -> Result<Vec<(Uuid, WebhookChange)>, Fault> {
+    #[derive(Deserialize)]
+    struct Dumped {
+        #[serde(default)]
+        webhooks: BTreeMap<Uuid, Map<String, Value>>,
+    }
+    let Dumped { webhooks } = parse_file(bytes, "webhooks.json")?;
+    let webhook = |(uuid, fields): (Uuid, Map<String, Value>)| {
+        let wrong = |reason: &str| {
+            Fault::wrong(format!(
+                "its webhook `{uuid}` cannot be: {reason} Take it away in the Meilisearch that it comes from, and make \
+                 another dump"
+            ))
+        };
+        let change = WebhookChange::read(&fields).ok_or_else(|| wrong("its form is unknown."))?;
+        change.clone().make(uuid, 0).map_err(|error| wrong(&error.message))?;
+        Ok((uuid, change))
+    };
+    webhooks.into_iter().map(webhook).collect()
 }
 
 fn read_keys(bytes: &[u8]) -> Result<Vec<ApiKey>, Fault> {
@@ -221,20 +266,10 @@ fn what_is_left_out(name: &str, content: &mut dyn Read, room: &mut usize) -> Res
     if name.starts_with("chat-completions-settings/") {
         return Ok(vec!["settings of chats".to_owned()]);
     }
-    if !matches!(name, "webhooks.json" | "network.json" | "experimental-features.json") {
+    if name != "network.json" {
         return Ok(Vec::new());
     }
-    let value: Value = serde_json::from_slice(&read_whole(content, room)?)
-        .map_err(|error| Fault::wrong(format!("its `{name}` cannot be read ({error})")))?;
-    let has_entries = |field: &str| value[field].as_object().is_some_and(|entries| !entries.is_empty());
-    Ok(match name {
-        "webhooks.json" if has_entries("webhooks") => vec!["webhooks".to_owned()],
-        "network.json" if has_entries("remotes") => vec!["remotes of `network`".to_owned()],
-        "experimental-features.json" => {
-            let features = value.as_object().into_iter().flatten();
-            let turned_on = features.filter(|(_, is_on)| **is_on == true);
-            turned_on.map(|(feature, _)| format!("experimental feature `{feature}`")).collect()
-        }
-        _ => Vec::new(),
-    })
+    let network: Value = parse_file(&read_whole(content, room)?, name)?;
+    let has_remotes = network["remotes"].as_object().is_some_and(|remotes| !remotes.is_empty());
+    Ok(if has_remotes { vec!["remotes of `network`".to_owned()] } else { Vec::new() })
 }
