@@ -6,7 +6,8 @@
 //!
 //! A value matches more ids than its own text. Meilisearch compares texts without case, and what reads as a number
 //! with numbers as well: `id = Ab` finds the ids `AB` and `ab`, `id = 1e1` finds `1E1` and `10`. All of them count
-//! when they are few; a value of many letters, such as a UUID, pins nothing.
+//! when they are few. A value of many letters, such as a UUID, pins only where no id has a capital letter, so that it
+//! has one spelling.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +60,7 @@ impl WhyAll {
             Self::NothingToPin => "no filter names ids of documents",
             Self::NotPinned => {
                 "the filter may match any id: a condition on the primary key with `=` or `IN` that always has to hold, of \
-                 values with few letters, would ask fewer shards"
+                 values with few letters if ids have capital ones, would ask fewer shards"
             }
             Self::NothingMatches => {
                 "the filter names no id that can exist, so it does not matter which nodes say so"
@@ -71,27 +72,38 @@ impl WhyAll {
     }
 }
 
+/// What is known of the ids of an index.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids<'k> {
+    /// The field they are in, once that is known.
+    pub primary_key: Option<&'k str>,
+    /// Over how many shards they are spread.
+    pub shards: u16,
+    /// Whether some may have capital letters.
+    pub capitals: bool,
+}
+
 /// Which shards a read with this `filter` has to ask for.
-pub fn narrow(filter: Option<&Value>, primary_key: Option<&str>, shards: u16) -> Narrowing {
-    let (Some(filter), Some(primary_key)) = (filter, primary_key) else {
+pub fn narrow(filter: Option<&Value>, ids: Ids<'_>) -> Narrowing {
+    let (Some(filter), Some(primary_key)) = (filter, ids.primary_key) else {
         return Narrowing::Nothing(WhyAll::NothingToPin);
     };
-    match pinned_shards(filter, primary_key, shards) {
+    match pinned_shards(filter, primary_key, ids) {
         None => Narrowing::Nothing(WhyAll::NotPinned),
         Some(pinned) if pinned.is_empty() => Narrowing::Nothing(WhyAll::NothingMatches),
-        Some(pinned) if pinned.len() >= usize::from(shards) => Narrowing::Nothing(WhyAll::EveryShard),
+        Some(pinned) if pinned.len() >= usize::from(ids.shards) => Narrowing::Nothing(WhyAll::EveryShard),
         Some(pinned) => Narrowing::To(pinned),
     }
 }
 
 /// The shards that a document has to be on to match a search's `filter`; `None` when it may be on any. None at all
 /// means that nothing matches.
-pub fn pinned_shards(filter: &Value, primary_key: &str, shards: u16) -> Option<BTreeSet<ShardId>> {
+fn pinned_shards(filter: &Value, primary_key: &str, ids: Ids<'_>) -> Option<BTreeSet<ShardId>> {
     // The value of a nested key, which may be written in two ways, is not looked for.
     if primary_key.contains('.') {
         return None;
     }
-    let pins = Pins { primary_key, shards };
+    let pins = Pins { primary_key, shards: ids.shards, capitals: ids.capitals };
     match filter {
         Value::String(expression) => pins.of_expression(expression),
         Value::Array(elements) => {
@@ -137,6 +149,7 @@ impl Token<'_> {
 struct Pins<'k> {
     primary_key: &'k str,
     shards: u16,
+    capitals: bool,
 }
 
 impl Pins<'_> {
@@ -201,13 +214,13 @@ impl Pins<'_> {
 
     fn of_value(&self, token: &Token<'_>) -> Pinned {
         let (Token::Word(value) | Token::Quoted(value)) = token else { return None };
-        let ids = matching_ids(value)?;
+        let ids = matching_ids(value, self.capitals)?;
         Some(ids.iter().map(|id| shard_of(id, self.shards)).collect())
     }
 }
 
 /// The texts of all ids that Meilisearch finds equal to a value; `None` when they are too many, or not known.
-fn matching_ids(value: &str) -> Option<Vec<String>> {
+fn matching_ids(value: &str, capitals: bool) -> Option<Vec<String>> {
     // Other alphabets have letters that stand for those of ids.
     if !value.is_ascii() || value.len() > LONGEST_VALUE {
         return None;
@@ -226,7 +239,10 @@ fn matching_ids(value: &str) -> Option<Vec<String>> {
     }
     let text = value.trim();
     if is_valid_document_id(text) {
-        ids.extend(spellings(text)?);
+        match capitals {
+            true => ids.extend(spellings(text)?),
+            false => ids.push(text.to_ascii_lowercase()),
+        }
     }
     Some(ids)
 }

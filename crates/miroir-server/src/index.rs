@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use miroir_core::cover::{Cover, minimal_covers, narrowed_covers};
 use miroir_core::latency::choose_cover;
+use miroir_core::pinning::Ids;
 use miroir_core::replica::ReplicaState;
 use miroir_core::search::SearchSettings;
 use miroir_core::shard::ShardId;
@@ -230,6 +231,12 @@ impl IndexView {
         self.settings_in_flight.load(Ordering::Acquire) > 0
     }
 
+    /// What is known of the ids of its documents.
+    pub fn ids(&self) -> Ids<'_> {
+        let IndexRecord { primary_key, shards, capital_ids, .. } = &self.record;
+        Ids { primary_key: primary_key.as_deref(), shards: *shards, capitals: *capital_ids }
+    }
+
     /// The state of one replica of the placement.
     pub fn replica_state(&self, shard: ShardId, node: &str) -> ReplicaState {
         self.exceptions.get(&(shard, node.to_owned())).copied().unwrap_or(ReplicaState::Active)
@@ -360,6 +367,7 @@ pub(crate) mod tests {
             placement: placement.iter().map(owned).collect(),
             placement_epoch: 0,
             disordered: Vec::new(),
+            capital_ids: true,
         };
         IndexView::new(record, exceptions, None)
     }

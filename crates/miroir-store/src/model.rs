@@ -45,6 +45,8 @@ pub struct IndexRecord {
     pub placement_epoch: u64,
     /// Ids of the nodes whose own order of documents may not be that of insertion.
     pub disordered: Vec<String>,
+    /// Whether ids of documents may have capital letters.
+    pub capital_ids: bool,
 }
 
 /// A change to the record of an index, made in the same transaction as what caused it.

@@ -65,6 +65,10 @@ struct Script {
 
 impl Script {
     async fn start() -> Self {
+        Self::start_with(&documents()).await
+    }
+
+    async fn start_with(documents: &[Value]) -> Self {
         let cluster = Cluster::start_with_proxies(SHAPE, "").await;
         let oracle = Oracle::with_cluster(cluster).await;
         oracle.apply_ok(Method::POST, "/indexes", &json!({ "uid": INDEX, "primaryKey": "id" })).await;
@@ -74,7 +78,7 @@ impl Script {
             "searchCutoffMs": 30_000,
         });
         oracle.apply_ok(Method::PATCH, &format!("/indexes/{INDEX}/settings"), &settings).await;
-        oracle.apply_ok(Method::POST, &format!("/indexes/{INDEX}/documents"), &json!(documents())).await;
+        oracle.apply_ok(Method::POST, &format!("/indexes/{INDEX}/documents"), &json!(documents)).await;
         Self { oracle, differences: String::new(), hits: 0 }
     }
 
@@ -167,6 +171,33 @@ async fn reads_that_name_ids_ask_only_for_their_shards() {
     answers_are_the_same(&mut script).await;
     what_is_out_of_reach_is_named(&mut script).await;
     script.finish(1_000);
+}
+
+/// A UUID names one shard as long as no id has a capital letter, however it is written in the filter.
+#[tokio::test]
+async fn uuids_ask_one_node_until_an_id_has_capitals() {
+    let mut script = Script::start_with(&[]).await;
+    let uuid = |number: u64| format!("3f2504e0-4f89-11d3-9a0c-{number:012x}");
+    let add = format!("/indexes/{INDEX}/documents");
+    let documents: Vec<Value> =
+        (0..40).map(|number| json!({ "id": uuid(number), "group": number % 3 })).collect();
+    script.oracle.apply_ok(Method::POST, &add, &json!(documents)).await;
+    let filters: Vec<Value> = (0..40)
+        .flat_map(|number| [uuid(number), uuid(number).to_uppercase()])
+        .map(|id| json!(format!("id = \"{id}\" AND group >= 0")))
+        .collect();
+    let search = format!("/indexes/{INDEX}/search");
+    for filter in &filters {
+        assert_eq!(script.nodes_for(filter).await, 1, "{filter}");
+        script.compare(&search, &json!({ "filter": filter })).await;
+    }
+    let capital = json!([{ "id": uuid(7).to_uppercase(), "group": 7 }]);
+    script.oracle.apply_ok(Method::POST, &add, &capital).await;
+    for filter in &filters {
+        assert_eq!(script.nodes_for(filter).await, 2, "{filter}");
+        script.compare(&search, &json!({ "filter": filter })).await;
+    }
+    script.finish(160);
 }
 
 /// With only one node of three left, some shards have no copy, and searches for what is on them say so.

@@ -316,6 +316,11 @@ impl DocumentBatch {
         (0..self.identified.distinct.len()).map(|index| self.identified.id(index))
     }
 
+    /// Whether some id has a capital letter.
+    pub fn has_capital_ids(&self) -> bool {
+        self.distinct_ids().any(|id| id.bytes().any(|byte| byte.is_ascii_uppercase()))
+    }
+
     /// How many distinct ids there are: `indexedDocuments`.
     pub fn distinct_len(&self) -> usize {
         self.identified.distinct.len()

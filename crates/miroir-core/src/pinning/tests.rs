@@ -7,10 +7,14 @@ use super::*;
 
 const SHARDS: u16 = 1_009;
 
+fn ids_of(capitals: bool) -> Ids<'static> {
+    Ids { primary_key: Some("id"), shards: SHARDS, capitals }
+}
+
 /// The ids that pin like the filter, when it pins.
 fn assert_pins(filter: &Value, ids: Option<&[&str]>) {
     let expected = ids.map(|ids| ids.iter().map(|id| shard_of(id, SHARDS)).collect());
-    assert_eq!(pinned_shards(filter, "id", SHARDS), expected, "{filter}");
+    assert_eq!(pinned_shards(filter, "id", ids_of(true)), expected, "{filter}");
 }
 
 #[test]
@@ -94,7 +98,17 @@ fn what_does_not_or_may_not_pins_nothing() {
         assert_pins(&filter, None);
     }
     assert_pins(&json!(format!("{}id = 7{}", "(".repeat(40), ")".repeat(40))), None);
-    assert_eq!(pinned_shards(&json!("a.b = 1"), "a.b", SHARDS), None);
+    assert_eq!(pinned_shards(&json!("a.b = 1"), "a.b", ids_of(true)), None);
+}
+
+#[test]
+fn a_value_of_many_letters_pins_where_no_id_has_capitals() {
+    let uuid = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+    for spelling in [uuid.to_owned(), uuid.to_uppercase()] {
+        let filter = json!(format!("id = \"{spelling}\""));
+        assert_eq!(pinned_shards(&filter, "id", ids_of(true)), None);
+        assert_eq!(pinned_shards(&filter, "id", ids_of(false)), Some([shard_of(uuid, SHARDS)].into()));
+    }
 }
 
 /// A filter as Meilisearch understands it, with conditions on other fields that hold for some ids.
@@ -164,9 +178,12 @@ proptest! {
     fn nothing_that_matches_is_on_another_shard(
         meanings in prop::collection::vec(meaning(), 1..4),
         ids in prop::collection::vec("[0-9]{1,2}|[aAbB]{1,2}|0[0-3]|[0-3][eE][01]|[0-3][aA]", 1..40),
+        capitals in any::<bool>(),
     ) {
+        let ids: Vec<String> =
+            ids.into_iter().map(|id| if capitals { id } else { id.to_lowercase() }).collect();
         let filter = json!(meanings.iter().map(Meaning::text).collect::<Vec<_>>());
-        if let Some(pinned) = pinned_shards(&filter, "id", SHARDS) {
+        if let Some(pinned) = pinned_shards(&filter, "id", ids_of(capitals)) {
             for id in ids.iter().filter(|id| meanings.iter().all(|meaning| meaning.matches(id))) {
                 prop_assert!(pinned.contains(&shard_of(id, SHARDS)), "{id} matches {filter}");
             }
@@ -175,6 +192,6 @@ proptest! {
 
     #[test]
     fn anything_can_be_read(expression in "[ idANORNT=<'\"\\\\()\\[\\],7é]{0,40}") {
-        pinned_shards(&json!(expression), "id", SHARDS);
+        pinned_shards(&json!(expression), "id", ids_of(false));
     }
 }

@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::federated::FederatedPlan;
 use super::plan::SearchPlan;
-use crate::pinning::{Narrowing, WhyAll, narrow};
+use crate::pinning::{Ids, Narrowing, WhyAll, narrow};
 
 impl SearchPlan {
-    /// The shards to ask for, given the index's primary key and how many shards it has.
-    pub fn narrowing(&self, primary_key: Option<&str>, shards: u16) -> Narrowing {
+    /// The shards to ask for, given what is known of the index's ids.
+    pub fn narrowing(&self, ids: Ids<'_>) -> Narrowing {
         let filter: Option<Value> = self.filter().and_then(|filter| serde_json::from_str(filter).ok());
-        match narrow(filter.as_ref(), primary_key, shards) {
+        match narrow(filter.as_ref(), ids) {
             Narrowing::To(_) if self.lists_facets() => Narrowing::Nothing(WhyAll::ListsFacets),
             Narrowing::To(_) if self.drops_by_frequency() => Narrowing::Nothing(WhyAll::CountsWords),
             narrowing => narrowing,
@@ -37,13 +37,13 @@ impl SearchPlan {
 
 impl FederatedPlan {
     /// The shards to ask for the total and the facets of an index, which are of all its queries together.
-    pub fn narrowing(&self, uid: &str, primary_key: Option<&str>, shards: u16) -> Narrowing {
+    pub fn narrowing(&self, uid: &str, ids: Ids<'_>) -> Narrowing {
         if self.facets_of(uid).is_some_and(|facets| !facets.is_empty()) {
             return Narrowing::Nothing(WhyAll::ListsFacets);
         }
         let mut wanted = BTreeSet::new();
         for (_, query) in self.of_index(uid) {
-            match query.plan.narrowing(primary_key, shards) {
+            match query.plan.narrowing(ids) {
                 Narrowing::To(shards) => wanted.extend(shards),
                 why => return why,
             }
@@ -63,9 +63,13 @@ mod tests {
         SearchPlan::new(body.to_string().as_bytes(), &SearchSettings::default()).unwrap()
     }
 
+    fn ids(primary_key: Option<&str>) -> Ids<'_> {
+        Ids { primary_key, shards: 64, capitals: true }
+    }
+
     #[test]
     fn what_tells_of_all_documents_asks_for_all_shards() {
-        let why = |body| match plan(body).narrowing(Some("id"), 64) {
+        let why = |body| match plan(body).narrowing(ids(Some("id"))) {
             Narrowing::To(shards) => Err(shards.len()),
             Narrowing::Nothing(why) => Ok(why),
         };
@@ -80,7 +84,7 @@ mod tests {
             Ok(WhyAll::CountsWords)
         );
         assert_eq!(
-            plan(json!({ "filter": "id = 1" })).narrowing(None, 64),
+            plan(json!({ "filter": "id = 1" })).narrowing(ids(None)),
             Narrowing::Nothing(WhyAll::NothingToPin)
         );
     }

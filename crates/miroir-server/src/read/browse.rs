@@ -222,8 +222,7 @@ impl Browsing<'_> {
     async fn ask(&self, body: impl Fn(Option<&[ShardId]>) -> Vec<u8> + Sync) -> Result<Pages, ApiError> {
         let post = |body: Vec<u8>| Call::post(self.path.clone(), body, PAGE_LIMIT);
         let calls = |ask: Ask<'_>| vec![post(body(ask.shards))];
-        let record = &self.index.record;
-        let narrowing = self.plan.narrowing(record.primary_key.as_deref(), record.shards);
+        let narrowing = self.plan.narrowing(self.index.ids());
         let mut reading = Reading::with_limit(PAGE_LIMIT).narrowed(narrowing, false);
         let (mut pages, lacking) = loop {
             let gathered = self.cluster.gather(self.index, &reading, calls).await?;

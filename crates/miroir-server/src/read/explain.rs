@@ -51,7 +51,7 @@ impl Cluster {
         }
         let groups: BTreeSet<u32> =
             cover.parts.iter().filter_map(|part| Some(fleet.get(part.node)?.group())).collect();
-        let why = match plan.narrowing(record.primary_key.as_deref(), record.shards) {
+        let why = match plan.narrowing(index.ids()) {
             Narrowing::To(_) => "the filter names the ids it wants, which are on these shards",
             Narrowing::Nothing(why) => why.reason(),
         };

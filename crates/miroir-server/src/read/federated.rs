@@ -146,8 +146,7 @@ impl Cluster {
         query: &FederatedQuery,
     ) -> Result<Learnt<FederatedHits>, ApiError> {
         let limit = self.config.node_timeout;
-        let record = &index.record;
-        let narrowing = query.plan.narrowing(record.primary_key.as_deref(), record.shards);
+        let narrowing = query.plan.narrowing(index.ids());
         let reading = Reading::with_limit(limit).narrowed(narrowing, false);
         let by_frequency = FrequencySearch::new(&query.plan, &index.search);
         let mut gathered = self
@@ -176,8 +175,7 @@ impl Cluster {
         let uid = uid.as_str();
         let index = view_of(views, uid)?;
         let limit = self.limit_for(plan.of_index(uid).count());
-        let record = &index.record;
-        let narrowing = plan.narrowing(uid, record.primary_key.as_deref(), record.shards);
+        let narrowing = plan.narrowing(uid, index.ids());
         let reading = Reading::with_limit(limit).narrowed(narrowing, false);
         let gathered = self
             .gather(index, &reading, |ask| {

@@ -101,10 +101,9 @@ impl Cluster {
 
     /// How to go about a search.
     pub(super) fn reading_of(&self, index: &IndexView, plan: &SearchPlan) -> Reading {
-        let record = &index.record;
-        let narrowing = plan.narrowing(record.primary_key.as_deref(), record.shards);
+        let narrowing = plan.narrowing(index.ids());
         Reading::of_search(self.config.node_timeout, plan.affinity())
-            .narrowed(narrowing, plan.ranks_by_own_words() && is_split(record))
+            .narrowed(narrowing, plan.ranks_by_own_words() && is_split(&index.record))
     }
 
     /// Answers a search that has been understood.

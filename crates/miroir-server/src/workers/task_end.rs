@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::write::{nothing_done, settle_settings};
+use crate::write::{FORETOLD_ERROR, nothing_done, settle_settings};
 
 /// Pauses before it is tried again to end a task that could not be ended.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -129,6 +129,7 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
     } else if succeeded.is_empty() {
         error = failures.values().next().cloned();
     }
+    let error = error.or_else(|| task.record.details.get(FORETOLD_ERROR).cloned());
     let outcome = outcome(cluster, task, &view, error);
     handle.begin_generation();
     // Before it is seen to have ended: the next write may ask the nodes what it did.
@@ -374,6 +375,7 @@ mod tests {
             placement: vec![vec!["a".to_owned()]],
             placement_epoch: 0,
             disordered: Vec::new(),
+            capital_ids: true,
         };
         let view = IndexView::new(record, Default::default(), None);
         let in_flight = Arc::clone(&view.settings_in_flight);

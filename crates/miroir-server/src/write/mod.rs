@@ -39,4 +39,6 @@ pub(crate) use scratch::{NOWHERE, is_scratch};
 pub use sequencer::{Accepted, TaskSummary};
 
 /// Details of tasks that are kept for their end and not shown.
-pub(crate) const HIDDEN_DETAILS: [&str; 2] = ["distinctDocuments", cancelation::WANTED];
+pub(crate) const HIDDEN_DETAILS: [&str; 3] = ["distinctDocuments", FORETOLD_ERROR, cancelation::WANTED];
+/// The detail with the error that a task will have, of which all that is done is that its index is made.
+pub(crate) const FORETOLD_ERROR: &str = "foretoldError";

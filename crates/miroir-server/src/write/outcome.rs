@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::replicas::states::admissible;
 use crate::store_error;
+use crate::write::FORETOLD_ERROR;
 use crate::write::dispatch::Dispatched;
 use crate::write::judgement::Judgement;
 use crate::write::operation::Operation;
@@ -21,6 +22,7 @@ use crate::write::refusal::not_acknowledged;
 pub(crate) fn nothing_done(mut details: Value) -> Value {
     if let Some(fields) = details.as_object_mut() {
         fields.remove("distinctDocuments");
+        fields.remove(FORETOLD_ERROR);
         for count in ["indexedDocuments", "deletedDocuments"] {
             fields.entry(count).and_modify(|count| *count = 0.into());
         }

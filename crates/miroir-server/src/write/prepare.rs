@@ -20,6 +20,7 @@ use crate::cluster::{Cluster, index_not_found};
 use crate::index::IndexView;
 use crate::read::SHARD_UNAVAILABLE;
 use crate::store_error;
+use crate::write::FORETOLD_ERROR;
 use crate::write::deletions::Deletion;
 use crate::write::operation::{Operation, Payload, TieBreak};
 use crate::write::positions::PendingWrites;
@@ -178,9 +179,17 @@ impl Cluster {
         now: &str,
     ) -> Result<Prepared, ApiError> {
         let received = batch.received();
-        let failed = |error| {
-            let details = json!({ "receivedDocuments": received, "indexedDocuments": 0 });
-            Ok(Prepared::Ended { details, error: Some(error) })
+        let mut record = IndexRecord { updated_at: now.to_owned(), ..record };
+        let empty = index.is_none().then(|| record.clone());
+        let failed = |error: ApiError| {
+            let mut details = json!({ "receivedDocuments": received, "indexedDocuments": 0 });
+            // Meilisearch makes an index that is not there before it looks at the documents.
+            let Some(empty) = empty else { return Ok(Prepared::Ended { details, error: Some(error) }) };
+            details["indexedDocuments"] = Value::Null;
+            details[FORETOLD_ERROR] = json!(error.body());
+            let create = Some(self.default_node_settings(&empty));
+            let operation = Operation::AddDocuments { create, update, primary_key: None, settles_key: false };
+            Ok(send(operation, details, Payload::None, Some(empty)))
         };
         let changes_nothing = received == 0 && index.is_some() && requested.is_none();
         if changes_nothing {
@@ -192,7 +201,6 @@ impl Cluster {
             Ok(primary_key) => primary_key,
             Err(error) => return failed(error),
         };
-        let mut record = IndexRecord { updated_at: now.to_owned(), ..record };
         if let Some(primary_key) = &primary_key {
             let rules = content_rules(&record.uid, &record.settings, update);
             if let Err(error) = batch.identify(primary_key, record.shards, &rules) {
@@ -213,6 +221,7 @@ impl Cluster {
             }
             record.next_position = batch.assign_positions(record.next_position, |id| known.get(id).copied());
             record.primary_key = Some(primary_key.clone());
+            record.capital_ids |= batch.has_capital_ids();
         }
         let details = json!({
             "receivedDocuments": received,
@@ -262,6 +271,7 @@ impl Cluster {
             placement,
             placement_epoch: 0,
             disordered: Vec::new(),
+            capital_ids: false,
         })
     }
 

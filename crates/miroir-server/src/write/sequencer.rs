@@ -336,7 +336,8 @@ pub(super) fn index_change(
         (Some(before), Some(record))
             if before.record.overlay == record.overlay
                 && before.record.primary_key == record.primary_key
-                && before.record.disordered == record.disordered =>
+                && before.record.disordered == record.disordered
+                && before.record.capital_ids == record.capital_ids =>
         {
             IndexChange::Advance {
                 uid: uid.to_owned(),

@@ -26,6 +26,7 @@ pub(crate) fn index(uid: &str) -> IndexRecord {
         placement: vec![vec!["n0".to_owned(), "n1".to_owned()], vec!["n1".to_owned()]],
         placement_epoch: 2,
         disordered: vec!["n1".to_owned()],
+        capital_ids: false,
     }
 }
 

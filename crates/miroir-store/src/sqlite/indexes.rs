@@ -31,6 +31,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<IndexRecord> {
         placement: from_json(row.get_ref("placement")?.as_str()?)?,
         placement_epoch: from_column(row.get("placement_epoch")?)?,
         disordered: from_json(row.get_ref("disordered")?.as_str()?)?,
+        capital_ids: row.get("capital_ids")?,
     })
 }
 
@@ -50,9 +51,10 @@ pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> Result
 fn put(connection: &Connection, record: &IndexRecord) -> Result<(), Failure> {
     let mut statement = connection.prepare_cached(
         "REPLACE INTO indexes (uid, node_uid, primary_key, shards, created_at, updated_at, next_position, \
-         settings_version, settings_hash, placement_epoch, placement, overlay, settings, disordered) \
+         settings_version, settings_hash, placement_epoch, placement, overlay, settings, disordered, capital_ids) \
          VALUES (:uid, :node_uid, :primary_key, :shards, :created_at, :updated_at, :next_position, \
-         :settings_version, :settings_hash, :placement_epoch, :placement, :overlay, :settings, :disordered)",
+         :settings_version, :settings_hash, :placement_epoch, :placement, :overlay, :settings, :disordered, \
+         :capital_ids)",
     )?;
     statement.execute(named_params! {
         ":uid": record.uid,
@@ -69,6 +71,7 @@ fn put(connection: &Connection, record: &IndexRecord) -> Result<(), Failure> {
         ":overlay": to_json(&record.overlay)?,
         ":settings": to_json(&record.settings)?,
         ":disordered": to_json(&record.disordered)?,
+        ":capital_ids": record.capital_ids,
     })?;
     Ok(())
 }

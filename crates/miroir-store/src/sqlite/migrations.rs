@@ -72,8 +72,8 @@ CREATE TABLE payloads (
 
 /// What brings a file from each version to the next, from [`FIRST`] on. A step that has been released is never
 /// changed; the next change is a new one at the end.
-const STEPS: [&str; 6] =
-    [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS, NAMES_ON_NODES, ENDS_OF_TASKS];
+const STEPS: [&str; 7] =
+    [MARKS_OF_TASKS, LISTS_OF_TASKS, API_KEYS, KEPT_INTENTS, NAMES_ON_NODES, ENDS_OF_TASKS, CAPITAL_IDS];
 
 /// To version 3: what a client said about a write. The keys of tasks are found by key, and by age to be dropped;
 /// the tasks that the reads of a session wait for are few, and so is what that index holds.
@@ -131,6 +131,11 @@ CREATE TABLE last_end (number INTEGER NOT NULL);
 INSERT INTO last_end VALUES (0);
 ALTER TABLE tasks ADD COLUMN end_number INTEGER;
 CREATE INDEX tasks_by_end ON tasks (end_number) WHERE end_number IS NOT NULL;
+";
+
+/// To version 9: whether ids of documents have capital letters. Of those written before that is not known.
+const CAPITAL_IDS: &str = "
+ALTER TABLE indexes ADD COLUMN capital_ids INTEGER NOT NULL DEFAULT 1;
 ";
 
 /// Whether a file that says this version can be brought to the current one.

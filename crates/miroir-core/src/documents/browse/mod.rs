@@ -30,7 +30,7 @@ use super::json::for_each_field;
 use super::strip::{strip_hidden_fields, write_without_hidden};
 use crate::error::ApiError;
 use crate::hidden::{self, INSERTED_AT_FIELD, TIE_BREAK_RULE};
-use crate::pinning::{Narrowing, WhyAll, narrow};
+use crate::pinning::{Ids, Narrowing, WhyAll, narrow};
 use crate::shard::{ShardId, shard_of};
 
 pub use self::answer::NodeAnswer;
@@ -90,10 +90,11 @@ impl BrowsePlan {
         self.limit
     }
 
-    /// The shards to ask for, given the index's primary key and how many shards it has.
-    pub fn narrowing(&self, primary_key: Option<&str>, shards: u16) -> Narrowing {
-        let by_filter = narrow(self.filter.as_ref(), primary_key, shards);
+    /// The shards to ask for, given what is known of the index's ids.
+    pub fn narrowing(&self, of_index: Ids<'_>) -> Narrowing {
+        let by_filter = narrow(self.filter.as_ref(), of_index);
         let Some(ids) = self.ids.as_ref().filter(|ids| !ids.is_empty()) else { return by_filter };
+        let shards = of_index.shards;
         let mut wanted: BTreeSet<ShardId> = ids.iter().map(|id| shard_of(id, shards)).collect();
         if let Narrowing::To(by_filter) = by_filter {
             wanted = wanted.intersection(&by_filter).copied().collect();
