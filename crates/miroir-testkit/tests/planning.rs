@@ -213,6 +213,8 @@ async fn what_is_out_of_reach_is_named(script: &mut Script) {
         let hits = answer.body["hits"].as_array().map_or(0, Vec::len);
         let is_degraded = answer.header("x-miroir-degraded").is_some();
         assert_eq!(hits == 0, is_degraded, "{id}: {}", answer.body);
+        let executed = script.subject().post(&format!("/indexes/{INDEX}/explain?execute=true"), &body).await;
+        assert_eq!(executed.header("x-miroir-degraded"), answer.header("x-miroir-degraded"), "{id}");
         found += hits;
         degraded += usize::from(is_degraded);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use miroir_core::access::Access;
 use miroir_core::error::ApiError;
 use miroir_node::Call;
@@ -104,7 +104,7 @@ async fn explain(
     execute: bool,
 ) -> Result<Response, Failure> {
     let input = restricted(cluster, uid, access, input).await?;
-    Ok(answer::json(StatusCode::OK, &cluster.explain(uid, input, execute).await?))
+    Ok(answer::read(cluster.explain(uid, input, execute).await?))
 }
 
 /// Whether a query string asks for the search to be made, and what else it says.

@@ -12,24 +12,35 @@ use miroir_core::search::{FrequencySearch, SearchPlan, Warning};
 use miroir_node::Node;
 use serde_json::{Value, json};
 
-use super::SearchInput;
 use super::gather::{Ask, Asked, Journal, Reading};
 use super::search::Planned;
+use super::{ReadAnswer, SearchInput};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 
 impl Cluster {
     /// How a search would be answered; if `execute`, it is answered as well, and timed.
-    pub async fn explain(&self, uid: &str, input: SearchInput, execute: bool) -> Result<Value, ApiError> {
+    pub async fn explain(
+        &self,
+        uid: &str,
+        input: SearchInput,
+        execute: bool,
+    ) -> Result<ReadAnswer, ApiError> {
         let begun = Instant::now();
         let Planned { index, plan, .. } = self.plan_search(uid, &input).await?;
         let reading = self.reading_of(&index, &plan);
         let cover = self.cover_without(&index, &reading, &HashSet::new());
         let mut explained = self.describe(&index, &plan, &reading, &cover);
+        let (mut missing, mut settings_inconsistent) = (Vec::new(), false);
         if execute {
-            explained["execution"] = self.execute(&index, &plan, reading, begun).await;
+            let (execution, answer) = self.execute(&index, &plan, reading, begun).await;
+            explained["execution"] = execution;
+            // The answer that is shown is no more whole than when it is given.
+            if let Some(answer) = answer {
+                (missing, settings_inconsistent) = (answer.missing, answer.settings_inconsistent);
+            }
         }
-        Ok(explained)
+        Ok(ReadAnswer { body: explained.to_string().into(), missing, settings_inconsistent })
     }
 
     fn describe(&self, index: &IndexView, plan: &SearchPlan, reading: &Reading, cover: &Cover) -> Value {
@@ -103,7 +114,13 @@ impl Cluster {
     }
 
     /// Makes the search, and tells how long everything took.
-    async fn execute(&self, index: &IndexView, plan: &SearchPlan, reading: Reading, begun: Instant) -> Value {
+    async fn execute(
+        &self,
+        index: &IndexView,
+        plan: &SearchPlan,
+        reading: Reading,
+        begun: Instant,
+    ) -> (Value, Option<ReadAnswer>) {
         let journal: Arc<Journal> = Arc::new(Mutex::default());
         let reading = reading.noted_in(&journal);
         let planned = begun.elapsed();
@@ -132,10 +149,13 @@ impl Cluster {
             Ok(answer) => {
                 executed["shardsUnavailable"] = json!(answer.missing);
                 executed["answer"] = serde_json::from_slice(&answer.body).unwrap_or_default();
+                (executed, Some(answer))
             }
-            Err(error) => executed["error"] = json!(error.body()),
+            Err(error) => {
+                executed["error"] = json!(error.body());
+                (executed, None)
+            }
         }
-        executed
     }
 }
 

@@ -119,6 +119,14 @@ impl Webhooks {
         Ok((uuid, webhook))
     }
 
+    /// How many there would be with these as well, if that is more than there may be.
+    pub fn too_many_with(&self, others: impl Iterator<Item = Uuid>) -> Option<usize> {
+        let all = self.all();
+        let own = all.keys().filter(|uuid| !uuid.is_nil()).count();
+        let together = own + others.filter(|uuid| !all.contains_key(uuid)).count();
+        (together > MOST).then_some(together)
+    }
+
     /// Changes one.
     pub async fn update(
         &self,

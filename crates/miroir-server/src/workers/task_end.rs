@@ -129,7 +129,6 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
     } else if succeeded.is_empty() {
         error = failures.values().next().cloned();
     }
-    let error = error.or_else(|| task.record.details.get(FORETOLD_ERROR).cloned());
     let outcome = outcome(cluster, task, &view, error);
     handle.begin_generation();
     // Before it is seen to have ended: the next write may ask the nodes what it did.
@@ -262,6 +261,7 @@ fn outcome(
     let started = task.states.values().filter_map(|state| state.started_at.clone()).min();
     let finished = task.states.values().filter_map(|state| state.finished_at.clone()).max();
     let error = error.map(|error| cluster.visible_error(view.as_deref(), error));
+    let error = error.or_else(|| task.record.details.get(FORETOLD_ERROR).cloned());
     TaskOutcome {
         status: if error.is_some() { TaskStatus::Failed } else { TaskStatus::Succeeded },
         details: Some(details(cluster, task, error.is_some())),

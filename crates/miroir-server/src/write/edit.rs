@@ -225,6 +225,7 @@ impl Cluster {
             let known = self.known_positions(view, &primary_key, pending, batch.distinct_ids()).await;
             let known = known.map_err(|error| not_now(&error.message))?;
             record.next_position = batch.assign_positions(record.next_position, |id| known.get(id).copied());
+            record.capital_ids |= batch.has_capital_ids();
             payload = Payload::Batch(Arc::new(batch));
         }
         Ok((Operation::EditDocuments { primary_key, dropped, tie_break }, payload, record))

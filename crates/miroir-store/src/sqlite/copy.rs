@@ -20,8 +20,8 @@ pub(super) fn write(source: &Path, target: &Path) -> Result<(), Failure> {
     schema::open_reader(source)?.execute("VACUUM INTO ?1", [name])?;
     let copy = Connection::open(target)?;
     // Nodes may have documents that the copy does not know. What is added after it was put back comes after them, and
-    // none of its numbers is one of theirs.
-    copy.execute("UPDATE indexes SET next_position = next_position + ?1", [DISTANCE])?;
+    // none of its numbers is one of theirs; and nobody knows how their ids are written.
+    copy.execute("UPDATE indexes SET next_position = next_position + ?1, capital_ids = 1", [DISTANCE])?;
     // The snapshot that is being made would be made again over the one that was put back.
     copy.execute("DELETE FROM tasks WHERE kind = 'snapshotCreation' AND finished_at IS NULL", [])?;
     // The same of an export, which would be made to a server that has moved on; and its intent has the key of that server.

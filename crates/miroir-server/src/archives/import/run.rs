@@ -59,9 +59,11 @@ impl Cluster {
                 self.keys.create(self.store.as_ref(), key.clone()).await.map_err(later)?;
             }
         }
-        // Settings may be of the kind that needs one.
-        let features = survey.features.iter().map(|name| (name.clone(), true)).collect();
-        self.change_features(features).await.map_err(later)?;
+        // Settings may be of the kind that needs one. Whoever turns one off later means it.
+        if !survey.features.is_empty() && import.indexes.iter().any(|index| !index.is_ready) {
+            let features = survey.features.iter().map(|name| (name.clone(), true)).collect();
+            self.change_features(features).await.map_err(later)?;
+        }
         for (place, index) in survey.indexes.iter().enumerate() {
             self.make_index(import, place, index, report).await?;
         }

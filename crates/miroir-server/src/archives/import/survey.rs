@@ -201,6 +201,9 @@ fn read_webhooks(bytes: &[u8]) -> Result<Vec<(Uuid, WebhookChange)>, Fault> {
                  another dump"
             ))
         };
+        if uuid.is_nil() {
+            return Err(wrong("that is the uuid of one that is in no dump."));
+        }
         let change = WebhookChange::read(&fields).ok_or_else(|| wrong("its form is unknown."))?;
         change.clone().make(uuid, 0).map_err(|error| wrong(&error.message))?;
         Ok((uuid, change))

@@ -98,6 +98,12 @@ impl Cluster {
 
     /// Refuses indexes that are there, unless they are to be replaced.
     fn check_new(&self, survey: &Survey, overwrite: bool) -> Result<(), ApiError> {
+        if let Some(together) = self.webhooks.too_many_with(survey.webhooks.iter().map(|(uuid, _)| *uuid)) {
+            let fault = format!(
+                "with its webhooks there would be {together} of them, which is too many. Delete some first"
+            );
+            return Err(wrong_dump(&Fault::Wrong(fault)));
+        }
         let exists = |uid: &str| self.handle(uid).view().is_some();
         let uids = survey.indexes.iter().map(|index| index.metadata.uid.as_str());
         let existing: Vec<String> = uids.filter(|uid| exists(uid)).map(|uid| format!("`{uid}`")).collect();
