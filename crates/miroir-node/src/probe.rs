@@ -22,6 +22,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(100);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long it may take to recognise a node. What a slow one says on a new connection waits for that.
+const RECOGNITION_LIMIT: Duration = Duration::from_secs(10);
 /// How long one check of a recovering node may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -110,7 +112,7 @@ async fn look_at(node: &Arc<Node>, check: &dyn NodeCheck) {
         Err(error) => return node.note_bad_probe(&error),
     }
     if node.health().is_up() {
-        match tokio::time::timeout(PROBE_LIMIT, check.recognise(node)).await {
+        match tokio::time::timeout(RECOGNITION_LIMIT, check.recognise(node)).await {
             Ok(Ok(Some(doubt))) => node.disown(&doubt),
             Ok(Err(error)) => node.note_bad_probe(&error),
             Ok(Ok(None)) => {
