@@ -23,8 +23,6 @@ pub struct Health {
     last_error: RwLock<Option<String>>,
     version: RwLock<Option<String>>,
     probe_wanted: Notify,
-    /// When the last probe began that found it to be what it was.
-    recognised: watch::Sender<Option<Instant>>,
 }
 
 impl Health {
@@ -37,7 +35,6 @@ impl Health {
             last_error: RwLock::new(None),
             version: RwLock::new(None),
             probe_wanted: Notify::new(),
-            recognised: watch::Sender::new(None),
         }
     }
 
@@ -81,23 +78,6 @@ impl Health {
     pub(crate) async fn until_down(&self) {
         // The sender lives as long as `self`, so there is no other end to wait for.
         let _ = self.state.subscribe().wait_for(|state| *state == HealthState::Down).await;
-    }
-
-    /// Takes note that a probe which began then found the node to be what it was.
-    pub(crate) fn recognise(&self, begun: Instant) {
-        self.recognised.send_replace(Some(begun));
-    }
-
-    /// Waits until a probe that began after this moment has recognised the node. Only of a node in service is anything
-    /// taken for granted, so of others returns at once.
-    pub(crate) async fn until_recognised(&self, moment: Instant) {
-        let is_since = |begun: &Option<Instant>| *begun > Some(moment);
-        if is_since(&self.recognised.borrow()) || !self.is_up() {
-            return;
-        }
-        self.probe_wanted.notify_one();
-        // The sender lives as long as `self`.
-        let _ = self.recognised.subscribe().wait_for(is_since).await;
     }
 
     /// Whether the node has answered well for long enough to be checked.

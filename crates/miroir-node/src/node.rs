@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::call::{Call, CallBody};
 use crate::error::NodeError;
 use crate::health::Health;
-use crate::probe::is_recognising;
-use crate::transport::{self, OpenSince};
+use crate::transport;
 
 /// How many times a call is sent to a node that says no request came.
 const MOST_ATTEMPTS: usize = 3;
@@ -59,8 +58,6 @@ pub struct NodeAnswer {
     pub status: StatusCode,
     /// The body as it came.
     pub body: Bytes,
-    /// Since when the connection that it came on has been open.
-    open_since: Option<Instant>,
 }
 
 /// One Meilisearch server.
@@ -173,9 +170,7 @@ impl Node {
         }
     }
 
-    /// Sends a call and reads the whole answer. Ends at once when the node is down, or goes down meanwhile. What a node in
-    /// service says on a new connection counts once a probe has found that it is still the same node: it may have been
-    /// started again on another disk.
+    /// Sends a call and reads the whole answer. Ends at once when the node is down, or goes down meanwhile.
     pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         tokio::select! {
             biased;
@@ -183,18 +178,7 @@ impl Node {
                 node: self.id.clone(),
                 reason: self.health.last_error().unwrap_or_else(|| "it is down".to_owned()),
             }),
-            outcome = self.send_recognised(call) => outcome,
-        }
-    }
-
-    async fn send_recognised(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
-        let begun = Instant::now();
-        let answer = self.probe(call).await?;
-        let Some(open_since) = answer.open_since.filter(|_| !is_recognising()) else { return Ok(answer) };
-        let left = call.limit.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, self.health.until_recognised(open_since)).await {
-            Ok(()) => Ok(answer),
-            Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
+            outcome = self.probe(call) => outcome,
         }
     }
 
@@ -302,7 +286,6 @@ impl Node {
             request.body(transport::body(&call.body)).map_err(|error| Failure::NotSent(error.to_string()))?;
         let response = transport::send(request).await.map_err(|error| Failure::of_connection(&error))?;
         let status = response.status();
-        let open_since = response.extensions().get::<OpenSince>().map(|since| since.0);
         let body = response.into_body().collect().await;
         let body = body.map_err(|error| Failure::of_connection(&error))?.to_bytes();
         match status.as_u16() {
@@ -311,7 +294,7 @@ impl Node {
             status @ 500.. => {
                 Err(Failure::Status(status, String::from_utf8_lossy(&body).chars().take(200).collect()))
             }
-            _ => Ok(NodeAnswer { status, body, open_since }),
+            _ => Ok(NodeAnswer { status, body }),
         }
     }
 

@@ -2,7 +2,7 @@
 //! one that died is noticed before anybody needs it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use miroir_core::health::{HealthEvent, TICK_EVERY};
@@ -22,20 +22,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(100);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// How long it may take to recognise a node. What a slow one says on a new connection waits for that.
-const RECOGNITION_LIMIT: Duration = Duration::from_secs(10);
 /// How long one check of a recovering node may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
-
-tokio::task_local! {
-    /// Set while a node is being recognised, which must not wait until it has been.
-    static RECOGNISING: ();
-}
-
-/// Whether this is part of finding out that a node is what it was.
-pub(crate) fn is_recognising() -> bool {
-    RECOGNISING.try_with(|()| ()).is_ok()
-}
 
 /// Says whether a node may be read and written.
 pub trait NodeCheck: Send + Sync {
@@ -93,11 +81,6 @@ impl Fleet {
 
 /// `/version` needs the key, so it also tells whether the key is right; `/health` would not.
 async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
-    RECOGNISING.scope((), look_at(node, check)).await;
-}
-
-async fn look_at(node: &Arc<Node>, check: &dyn NodeCheck) {
-    let begun = Instant::now();
     let answer = node.probe(&Call::get("/version", PROBE_LIMIT)).await;
     let version = answer.and_then(|answer| {
         serde_json::from_slice::<Version>(&answer.body)
@@ -112,15 +95,11 @@ async fn look_at(node: &Arc<Node>, check: &dyn NodeCheck) {
         Err(error) => return node.note_bad_probe(&error),
     }
     if node.health().is_up() {
-        match tokio::time::timeout(RECOGNITION_LIMIT, check.recognise(node)).await {
+        match tokio::time::timeout(PROBE_LIMIT, check.recognise(node)).await {
             Ok(Ok(Some(doubt))) => node.disown(&doubt),
             Ok(Err(error)) => node.note_bad_probe(&error),
-            Ok(Ok(None)) => {
-                node.health().recognise(begun);
-                node.health().note(HealthEvent::Probed);
-            }
             // A node that is too slow to be recognised is late, not another one.
-            Err(_elapsed) => node.health().note(HealthEvent::Probed),
+            Ok(Ok(None)) | Err(_) => node.health().note(HealthEvent::Probed),
         }
         return;
     }
@@ -133,10 +112,7 @@ async fn look_at(node: &Arc<Node>, check: &dyn NodeCheck) {
         Err(_elapsed) => Err(format!("its check took longer than {} s", CHECK_LIMIT.as_secs())),
     };
     match checked {
-        Ok(()) => {
-            node.health().recognise(begun);
-            node.health().note(HealthEvent::Checked);
-        }
+        Ok(()) => node.health().note(HealthEvent::Checked),
         Err(reason) => {
             if node.health().set_error(&reason) {
                 warn!(node = %node.id(), reason, "node answers and stays out of service");
