@@ -59,7 +59,7 @@ pub struct Cluster {
     pub(crate) reads: Reads,
     /// Held to write while indexes get other names: who goes through all of them in a moment holds it to read.
     pub(crate) names: tokio::sync::RwLock<()>,
-    /// The same for who goes through all of them for long, such as a dump. Taken before the other.
+    /// The same for who goes through all of them for long, such as an export. Taken before the other.
     pub(crate) names_for_long: tokio::sync::RwLock<()>,
     indexes: RwLock<HashMap<String, Arc<Index>>>,
     workers: Mutex<Vec<Report>>,

@@ -63,8 +63,8 @@ impl Cluster {
             Ok(file)
         })
         .await?;
-        // Of two indexes whose names are exchanged in the middle, one would be in it twice.
-        let _names = self.names_for_long.read().await;
+        // Names may be exchanged meanwhile, and then it is begun again. Were they held, a swap would wait for the dump with
+        // the queues of its indexes in its hands, and the dump for one of these.
         for view in self.readable_indexes() {
             file = self.dump_index(&view, file, report).await?;
         }
