@@ -301,6 +301,36 @@ async fn assert_snapshot_puts_back(oracle: &mut Oracle) {
     cluster.miroir.restart().await;
 }
 
+/// A swap holds the queues of its indexes until it is done, and a dump comes to them when it has read others.
+#[tokio::test]
+async fn a_dump_and_a_swap_do_not_wait_for_each_other() {
+    let cluster = Cluster::start(SHAPE).await;
+    let client = cluster.client();
+    let many: Vec<Value> = (0..MANY).map(|id| json!({ "id": id })).collect();
+    for uid in ["a", "y", "z"] {
+        let documents = if uid == "a" { json!(many) } else { json!([{ "id": 1, "name": uid }]) };
+        let added = client.post(&format!("/indexes/{uid}/documents?primaryKey=id"), &documents).await;
+        client.wait_success(added).await;
+    }
+    let asked = client.call(Method::POST, "/dumps", None).await;
+    let path = format!("/tasks/{}", asked.task_uid().expect("it became a task"));
+    let started = Instant::now();
+    while client.get(&path).await.ok()["status"] == "enqueued" {
+        assert!(started.elapsed() < PATIENCE, "the dump is not begun");
+    }
+    let swap = client.post("/swap-indexes", &json!([{ "indexes": ["y", "z"] }])).await;
+    let added = json!([{ "id": 2 }]);
+    let write = client.post("/indexes/y/documents", &added);
+    let write = tokio::time::timeout(PATIENCE / 2, write).await.expect("a write is not kept waiting");
+    client.wait_success(swap).await;
+    client.wait_success(write).await;
+    let dumped = client.wait_success(asked).await;
+    let uid = dumped["details"]["dumpUid"].as_str().expect("a dump has a uid");
+    let parts = Parts::read(&cluster.directory().join("dumps").join(format!("{uid}.dump")));
+    let name = |index: &str| parts.lines(&format!("indexes/{index}/documents.jsonl"))[0]["name"].clone();
+    assert!([("y", "z"), ("z", "y")].contains(&(name("y").as_str().unwrap(), name("z").as_str().unwrap())));
+}
+
 #[tokio::test]
 async fn what_leaves_miroir_is_whole() {
     let (cluster, corpus) = (Cluster::start(SHAPE).await, catalogue(SEED, DOCUMENTS));

@@ -5,7 +5,7 @@ use std::path::Path;
 use miroir_testkit::client::Client;
 use miroir_testkit::cluster::Cluster;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::parts::{Parts, gzip};
 
@@ -31,6 +31,12 @@ pub async fn assert_refused(cluster: &Cluster, dump: &Path) {
     });
     let ours = json!({ "sortableAttributes": ["_miroir_inserted_at"] });
     let nowhere = json!({ "webhooks": { "627ea538-733d-4545-8d2d-03526eb381ce": { "url": "nowhere" } } });
+    let crowd: Map<String, Value> = (1..=21)
+        .map(|number| {
+            (format!("627ea538-733d-4545-8d2d-{number:012}"), json!({ "url": "http://127.0.0.1:9/" }))
+        })
+        .collect();
+    let crowd = json!({ "webhooks": crowd });
     let waiting = json!({ "uid": 7, "status": "enqueued", "type": "documentClear", "indexUid": "catalogue" });
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", Vec::new(), "not gzipped"),
@@ -68,6 +74,11 @@ pub async fn assert_refused(cluster: &Cluster, dump: &Path) {
             "a task that waits",
             parts.with("tasks/queue.jsonl", &waiting.to_string()).dump(),
             "task 7 was enqueued",
+        ),
+        (
+            "more webhooks than there may be",
+            parts.with("webhooks.json", &crowd.to_string()).dump(),
+            "there would be 21 of them",
         ),
         ("a webhook that is none", parts.with("webhooks.json", &nowhere.to_string()).dump(), "Invalid URL"),
         ("settings that are none", parts.with("indexes/empty/settings.json", "[").dump(), "settings.json"),

@@ -60,7 +60,8 @@ impl Cluster {
             }
         }
         // Settings may be of the kind that needs one. Whoever turns one off later means it.
-        if !survey.features.is_empty() && import.indexes.iter().any(|index| !index.is_ready) {
+        let is_set_up = !import.indexes.is_empty() && import.indexes.iter().all(|index| index.is_ready);
+        if !survey.features.is_empty() && !is_set_up {
             let features = survey.features.iter().map(|name| (name.clone(), true)).collect();
             self.change_features(features).await.map_err(later)?;
         }
