@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::call::{Call, CallBody};
 use crate::error::NodeError;
 use crate::health::Health;
-use crate::transport;
+use crate::transport::{self, ConnectionWatch};
 
 /// How many times a call is sent to a node that says no request came.
 const MOST_ATTEMPTS: usize = 3;
@@ -58,6 +58,10 @@ pub struct NodeAnswer {
     pub status: StatusCode,
     /// The body as it came.
     pub body: Bytes,
+    /// The connection on which it came.
+    pub(crate) connection: Option<ConnectionWatch>,
+    /// The node is going to close it.
+    pub(crate) closes: bool,
 }
 
 /// One Meilisearch server.
@@ -174,11 +178,22 @@ impl Node {
     pub async fn send(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         tokio::select! {
             biased;
-            () = self.health.until_down() => Err(NodeError::Unreachable {
-                node: self.id.clone(),
-                reason: self.health.last_error().unwrap_or_else(|| "it is down".to_owned()),
-            }),
+            () = self.health.until_down() => Err(self.is_down()),
             outcome = self.probe(call) => outcome,
+        }
+    }
+
+    /// The same for what is read: the answer counts if the node is what it was. One that may have been started again,
+    /// with another disk perhaps, is recognised first.
+    pub async fn read(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+        let (begun, downs) = (Instant::now(), self.health.downs());
+        let answer = self.send(call).await?;
+        let left = call.limit.saturating_sub(begun.elapsed());
+        let opened = answer.connection.as_ref().map(ConnectionWatch::opened);
+        match tokio::time::timeout(left, self.health.until_recognised(opened)).await {
+            Ok(()) if self.health.downs() == downs && self.health.is_up() => Ok(answer),
+            Ok(()) => Err(self.is_down()),
+            Err(_elapsed) => Err(NodeError::TimedOut { node: self.id.clone(), limit: call.limit }),
         }
     }
 
@@ -215,9 +230,22 @@ impl Node {
         outcome
     }
 
+    fn is_down(&self) -> NodeError {
+        let reason = self.health.last_error().unwrap_or_else(|| "it is down".to_owned());
+        NodeError::Unreachable { node: self.id.clone(), reason }
+    }
+
     /// Sends a call and reads a successful answer as JSON; anything else is an error.
     pub async fn fetch<T: DeserializeOwned>(&self, call: &Call) -> Result<T, NodeError> {
-        let answer = self.send(call).await?;
+        self.parse(call, &self.send(call).await?)
+    }
+
+    /// The same for what is read, like [`Node::read`].
+    pub async fn read_json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, NodeError> {
+        self.parse(call, &self.read(call).await?)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, call: &Call, answer: &NodeAnswer) -> Result<T, NodeError> {
         if !answer.status.is_success() {
             return Err(self.unintelligible(format!(
                 "{} {} was answered with status {}",
@@ -285,7 +313,8 @@ impl Node {
         let request =
             request.body(transport::body(&call.body)).map_err(|error| Failure::NotSent(error.to_string()))?;
         let response = transport::send(request).await.map_err(|error| Failure::of_connection(&error))?;
-        let status = response.status();
+        let (status, closes) = (response.status(), transport::announces_close(&response));
+        let connection = ConnectionWatch::of(&response);
         let body = response.into_body().collect().await;
         let body = body.map_err(|error| Failure::of_connection(&error))?.to_bytes();
         match status.as_u16() {
@@ -294,7 +323,7 @@ impl Node {
             status @ 500.. => {
                 Err(Failure::Status(status, String::from_utf8_lossy(&body).chars().take(200).collect()))
             }
-            _ => Ok(NodeAnswer { status, body }),
+            _ => Ok(NodeAnswer { status, body, connection, closes }),
         }
     }
 

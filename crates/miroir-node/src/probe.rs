@@ -2,7 +2,7 @@
 //! one that died is noticed before anybody needs it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use miroir_core::health::{HealthEvent, TICK_EVERY};
@@ -57,8 +57,16 @@ impl Fleet {
                 let probing = async {
                     loop {
                         let pause = if node.health().is_up() { PROBE_EVERY } else { PROBE_EVERY_WHILE_OUT };
-                        // Either way it is time for a probe.
-                        let _ = tokio::time::timeout(pause, node.health().probe_wanted()).await;
+                        let doubtful = async {
+                            // One that stays doubtful is not asked all the time.
+                            tokio::time::sleep(PROBE_EVERY_WHILE_OUT).await;
+                            node.health().until_doubtful().await;
+                        };
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            () = node.health().probe_wanted() => {}
+                            () = doubtful => {}
+                        }
                         probe(&node, check.as_ref()).await;
                     }
                 };
@@ -74,6 +82,7 @@ impl Fleet {
                     () = probing => {}
                     () = ticking => {}
                 }
+                node.health().stop_recognising();
             });
         }
     }
@@ -81,8 +90,11 @@ impl Fleet {
 
 /// `/version` needs the key, so it also tells whether the key is right; `/health` would not.
 async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
+    let begun = Instant::now();
     let answer = node.probe(&Call::get("/version", PROBE_LIMIT)).await;
+    let mut connection = None;
     let version = answer.and_then(|answer| {
+        connection = answer.connection.filter(|_| !answer.closes);
         serde_json::from_slice::<Version>(&answer.body)
             .map_err(|_| node.unintelligible(format!("/version was answered with status {}", answer.status)))
     });
@@ -98,8 +110,12 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
         match tokio::time::timeout(PROBE_LIMIT, check.recognise(node)).await {
             Ok(Ok(Some(doubt))) => node.disown(&doubt),
             Ok(Err(error)) => node.note_bad_probe(&error),
+            Ok(Ok(None)) => {
+                node.health().recognise(begun, connection);
+                node.health().note(HealthEvent::Probed);
+            }
             // A node that is too slow to be recognised is late, not another one.
-            Ok(Ok(None)) | Err(_) => node.health().note(HealthEvent::Probed),
+            Err(_elapsed) => node.health().note(HealthEvent::Probed),
         }
         return;
     }
@@ -112,7 +128,10 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
         Err(_elapsed) => Err(format!("its check took longer than {} s", CHECK_LIMIT.as_secs())),
     };
     match checked {
-        Ok(()) => node.health().note(HealthEvent::Checked),
+        Ok(()) => {
+            node.health().recognise(begun, connection);
+            node.health().note(HealthEvent::Checked);
+        }
         Err(reason) => {
             if node.health().set_error(&reason) {
                 warn!(node = %node.id(), reason, "node answers and stays out of service");

@@ -154,6 +154,13 @@ impl Cluster {
         self.config.replication_factor * groups.len()
     }
 
+    /// How many times nodes that hold an index have gone down: what was read of them before and after does not go together,
+    /// because one may have come back with another disk.
+    pub(crate) fn downs(&self, index: &IndexView) -> u64 {
+        let nodes = index.nodes();
+        nodes.iter().filter_map(|node| self.fleet.get(node)).map(|node| node.health().downs()).sum()
+    }
+
     /// The handle of an index uid, whether or not the index exists: writes to an index that does not exist yet
     /// must queue up like any others.
     pub fn handle(&self, uid: &str) -> Arc<Index> {

@@ -27,7 +27,8 @@ pub use model::{
 };
 pub use sqlite::SqliteStore;
 
-/// Name under which [`Store::meta`] keeps the newest task that a node has acknowledged, as digits.
+/// Name under which [`Store::meta`] keeps the newest task that a node has acknowledged: its number, in digits, and after a
+/// blank when the node took it, if that is known.
 pub fn newest_task_key(node: &str) -> String {
     format!("newest-task:{node}")
 }

@@ -263,6 +263,9 @@ pub struct NodeTask {
     pub node: String,
     /// Uid of the task on that node.
     pub task_uid: u64,
+    /// When the node took it, in its own words, as far as that is known. Kept of the newest task of a node only.
+    #[serde(skip)]
+    pub enqueued_at: Option<String>,
 }
 
 /// What is known once every replica has answered: recorded in one transaction that also clears the intent,

@@ -204,6 +204,31 @@ async fn a_node_that_forgets_what_it_acknowledged_is_given_it_again() {
     assert_same(&oracle, &corpus, "after the old disk was brought up to date").await;
 }
 
+/// Started again between two probes, on an older disk: nobody has seen it go, and clients ask at once.
+#[tokio::test]
+async fn an_old_disk_is_not_read_even_before_the_next_probe() {
+    let mut cluster = Cluster::start(Shape { nodes: 2, replication_factor: 2, ..SHAPE }).await;
+    let client = cluster.client().clone();
+    let documents =
+        |round: usize| -> Value { (0..50).map(|id| json!({ "id": id, "round": round })).collect() };
+    let added = client.post("/indexes/load/documents?primaryKey=id", &documents(0)).await;
+    client.wait_success(added).await;
+    cluster.nodes[LOST].kill();
+    cluster.nodes[LOST].save_disk();
+    cluster.nodes[LOST].restart().await;
+    for round in 1..=6 {
+        wait_until_whole(&cluster).await;
+        client.wait_success(client.post("/indexes/load/documents", &documents(round)).await).await;
+        cluster.nodes[LOST].kill();
+        cluster.nodes[LOST].restore_disk();
+        cluster.nodes[LOST].restart().await;
+        for id in 0..50 {
+            let document = client.get(&format!("/indexes/load/documents/{id}")).await.ok();
+            assert_eq!(document["round"], round, "document {id} is read from an old disk");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_deleted_while_a_node_is_away_does_not_come_back_with_it() {
     let (mut oracle, _) = loaded().await;

@@ -70,7 +70,8 @@ impl Cluster {
     pub async fn stats(&self, shows: impl Fn(&str) -> bool) -> Result<Stats, ApiError> {
         let call = Call::get("/stats", STATS_LIMIT);
         let sizes =
-            futures_util::future::join_all(self.fleet.up().map(|node| node.fetch::<NodeStats>(&call))).await;
+            futures_util::future::join_all(self.fleet.up().map(|node| node.read_json::<NodeStats>(&call)))
+                .await;
         let (mut database_size, mut used_database_size) = (0, 0);
         for size in sizes.into_iter().flatten() {
             database_size += size.database_size;
@@ -96,7 +97,8 @@ impl Cluster {
         let holders: Vec<_> =
             self.fleet.iter().filter(|node| !index.shards_on(node.id().as_str()).is_empty()).collect();
         let asks = holders.iter().map(async |node| {
-            let stats = if node.health().is_up() { node.fetch::<IndexStats>(&call).await.ok() } else { None };
+            let stats =
+                if node.health().is_up() { node.read_json::<IndexStats>(&call).await.ok() } else { None };
             (node.group(), node.id().as_str(), stats)
         });
         let answers = futures_util::future::join_all(asks).await;
@@ -136,7 +138,7 @@ impl Cluster {
     pub(crate) async fn documents_by_node(&self, index: &IndexView) -> BTreeMap<String, u64> {
         let call = Call::get(format!("/indexes/{}/stats", encode(&index.record.node_uid)), STATS_LIMIT);
         let asks = self.fleet.up().map(async |node| {
-            let stats = node.fetch::<IndexStats>(&call).await.ok()?;
+            let stats = node.read_json::<IndexStats>(&call).await.ok()?;
             Some((node.id().to_string(), stats.number_of_documents))
         });
         futures_util::future::join_all(asks).await.into_iter().flatten().collect()

@@ -130,7 +130,8 @@ impl Copy<'_> {
             let body = json!({
                 "ids": ids, "limit": ids.len(), "retrieveVectors": has_embedders(self.index)
             });
-            let page: Page = source.fetch(&Call::post(path.clone(), body.to_string(), CALL_LIMIT)).await?;
+            let page: Page =
+                source.read_json(&Call::post(path.clone(), body.to_string(), CALL_LIMIT)).await?;
             for document in page.results {
                 let fields: Fields<'_> = serde_json::from_str(document.get())
                     .map_err(|error| source.unintelligible(error.to_string()))?;

@@ -1,8 +1,8 @@
 //! Whether a node that comes back still has the disk it went away with.
 //!
 //! Two signs, both cheap. Miroir keeps a marker on each node, a document in an index of its own, with a token that
-//! the store remembers: an empty disk has none, another node's disk has another. And the newest task of a node is
-//! never older than what it has acknowledged: an old copy of its disk is. A node that shows neither is read and
+//! the store remembers: an empty disk has none, another node's disk has another. And a node has the newest task that it
+//! has acknowledged, of that number and that moment: an old copy of its disk has not, or has another by now. A node that shows neither is read and
 //! written again at once. Otherwise its replicas are put aside, to be compared by content, unless they are the
 //! last ones: then the node stays out of service, because only the operator can tell that they are lost.
 
@@ -18,7 +18,7 @@ use miroir_store::{NodeTask, ReplicaKey, ReplicaStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::node_tasks::{carry_out, newest};
+use super::node_tasks::{Listed, carry_out, newest_up_to};
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::write::{encode, is_scratch};
@@ -55,11 +55,12 @@ pub(crate) fn token_key(node: &str) -> String {
     format!("node-token:{node}")
 }
 
-/// What a node showed of itself, or what the store remembers of it.
-#[derive(Debug, Default)]
+/// What a node showed of itself.
+#[derive(Debug)]
 struct Identity {
     marker: Option<Marker>,
-    newest_task: Option<u64>,
+    /// Its newest task up to the newest that it has acknowledged; the newest of all where it has forgotten that one since.
+    task: Option<Listed>,
 }
 
 impl NodeCheck for Cluster {
@@ -68,12 +69,13 @@ impl NodeCheck for Cluster {
             // In this order: what a node acknowledges meanwhile must not make it look old. That the store cannot be
             // asked says nothing about the node.
             let remembered = self.remembered(node).await;
-            let seen = see(node).await?;
+            let acknowledged = remembered.as_ref().ok().and_then(|(_, acknowledged)| acknowledged.as_ref());
+            let seen = see(node, acknowledged).await?;
             if !self.features.is_told(node) {
                 return Ok(Some("it may not know which experimental features are on".to_owned()));
             }
             let Ok((Some(token), acknowledged)) = remembered else { return Ok(None) };
-            Ok(doubt(&seen, &token, acknowledged))
+            Ok(doubt(&seen, &token, acknowledged.as_ref()))
         }
         .boxed()
     }
@@ -90,7 +92,7 @@ impl Cluster {
         let name = node.id().as_str();
         self.features.tell(node).await.map_err(|error| error.to_string())?;
         let (token, acknowledged) = self.remembered(node).await?;
-        let seen = see(node).await.map_err(|error| error.to_string())?;
+        let seen = see(node, acknowledged.as_ref()).await.map_err(|error| error.to_string())?;
         let Some(token) = token else {
             // Never met, or given up by the operator: whatever it holds is what there is.
             let token = match seen.marker.filter(|marker| marker.node == name) {
@@ -100,7 +102,7 @@ impl Cluster {
             self.forget_newest_task(node).await?;
             return self.store.put_meta(&token_key(name), &token).await.map_err(|error| error.to_string());
         };
-        if let Some(doubt) = doubt(&seen, &token, acknowledged) {
+        if let Some(doubt) = doubt(&seen, &token, acknowledged.as_ref()) {
             self.put_replicas_aside(name, &doubt, |_| true).await?;
             write_marker(node, &token).await.map_err(|error| error.to_string())?;
             self.forget_newest_task(node).await?;
@@ -113,18 +115,20 @@ impl Cluster {
     }
 
     /// The token of a node, once it has one, and the newest task that it acknowledged.
-    async fn remembered(&self, node: &Arc<Node>) -> Result<(Option<String>, Option<u64>), String> {
+    async fn remembered(&self, node: &Arc<Node>) -> Result<(Option<String>, Option<Listed>), String> {
         let name = node.id().as_str();
         let token = self.store.meta(&token_key(name)).await.map_err(|error| error.to_string())?;
         let task = self.store.meta(&miroir_store::newest_task_key(name)).await;
-        let task = task.map_err(|error| error.to_string())?.and_then(|task| task.parse().ok());
+        let task = task.map_err(|error| error.to_string())?.and_then(|task| remembered_task(&task));
         Ok((token.filter(|token| !token.is_empty()), task))
     }
 
     /// Remembers how far a node has come, so that an older copy of its disk can be told.
     pub(crate) async fn note_newest_task(&self, node: &Arc<Node>) -> Result<(), String> {
-        let task = newest(node, None).await.map_err(|error| error.to_string())?;
-        self.remember_task(node, task).await
+        let newest = newest_up_to(node, None).await.map_err(|error| error.to_string())?;
+        let Some(Listed { uid, enqueued_at }) = newest else { return Ok(()) };
+        let task = NodeTask { node: node.id().to_string(), task_uid: uid, enqueued_at };
+        self.store.note_newest_tasks(vec![task]).await.map_err(|error| error.to_string())
     }
 
     /// A node has another disk from now on, which begins where that is.
@@ -132,12 +136,6 @@ impl Cluster {
         let key = miroir_store::newest_task_key(node.id().as_str());
         self.store.put_meta(&key, "").await.map_err(|error| error.to_string())?;
         self.note_newest_task(node).await
-    }
-
-    async fn remember_task(&self, node: &Arc<Node>, task: Option<u64>) -> Result<(), String> {
-        let Some(task) = task else { return Ok(()) };
-        let task = NodeTask { node: node.id().to_string(), task_uid: task };
-        self.store.note_newest_tasks(vec![task]).await.map_err(|error| error.to_string())
     }
 
     /// Makes replicas of a node joining; an error when some are the last ones.
@@ -220,23 +218,55 @@ async fn list_indexes(node: &Arc<Node>) -> Result<BTreeSet<String>, NodeError> {
 }
 
 /// Why a node may not be what it was; `None` when nothing speaks against it.
-fn doubt(seen: &Identity, token: &str, acknowledged: Option<u64>) -> Option<String> {
+fn doubt(seen: &Identity, token: &str, acknowledged: Option<&Listed>) -> Option<String> {
     match &seen.marker {
         None => Some("its disk is empty or another one: Miroir's marker is missing".to_owned()),
         Some(marker) if marker.token != token => {
             Some(format!("it has the disk of node `{}` or of another Miroir", marker.node))
         }
-        Some(_) if seen.newest_task < acknowledged => Some(format!(
-            "it has an old copy of its disk: it has acknowledged task {}, and its newest is {}",
-            acknowledged.unwrap_or_default(),
-            seen.newest_task.map_or("none".to_owned(), |task| task.to_string()),
-        )),
-        Some(_) => None,
+        Some(_) => acknowledged.and_then(|acknowledged| doubt_of_task(seen.task.as_ref(), acknowledged)),
     }
 }
 
-async fn see(node: &Arc<Node>) -> Result<Identity, NodeError> {
-    Ok(Identity { marker: read_marker(node).await?, newest_task: newest(node, None).await? })
+/// Why a node may have an old copy of its disk. Numbers alone do not tell: it may have been given new tasks since.
+fn doubt_of_task(seen: Option<&Listed>, acknowledged: &Listed) -> Option<String> {
+    let number = acknowledged.uid;
+    match seen {
+        Some(seen) if seen.uid > number => None,
+        Some(seen) if seen.uid == number => {
+            let is_other = seen.enqueued_at.is_some()
+                && acknowledged.enqueued_at.is_some()
+                && seen.enqueued_at != acknowledged.enqueued_at;
+            let why = || {
+                format!("it has an old copy of its disk: task {number} is not the one it has acknowledged")
+            };
+            is_other.then(why)
+        }
+        _ => Some(format!(
+            "it has an old copy of its disk: it has acknowledged task {number}, and its newest is {}",
+            seen.map_or("none".to_owned(), |seen| seen.uid.to_string()),
+        )),
+    }
+}
+
+/// The newest task that a node has acknowledged, as the store keeps it.
+fn remembered_task(value: &str) -> Option<Listed> {
+    let (uid, enqueued_at) = match value.split_once(' ') {
+        Some((uid, enqueued_at)) => (uid, Some(enqueued_at.to_owned())),
+        None => (value, None),
+    };
+    Some(Listed { uid: uid.parse().ok()?, enqueued_at })
+}
+
+async fn see(node: &Arc<Node>, acknowledged: Option<&Listed>) -> Result<Identity, NodeError> {
+    let marker = read_marker(node).await?;
+    let Some(acknowledged) = acknowledged else { return Ok(Identity { marker, task: None }) };
+    let mut task = newest_up_to(node, Some(acknowledged.uid)).await?;
+    if task.as_ref().is_none_or(|task| task.uid < acknowledged.uid) {
+        // Meilisearch deletes its oldest tasks when there are very many.
+        task = newest_up_to(node, None).await?;
+    }
+    Ok(Identity { marker, task })
 }
 
 async fn read_marker(node: &Arc<Node>) -> Result<Option<Marker>, NodeError> {
@@ -270,13 +300,27 @@ mod tests {
     fn another_disk_and_an_old_one_are_doubted() {
         let marker =
             |token: &str| Marker { id: String::new(), node: "a".to_owned(), token: token.to_owned() };
-        let seen = |token: Option<&str>, newest_task| Identity { marker: token.map(marker), newest_task };
-        assert_eq!(doubt(&seen(Some("t"), Some(7)), "t", Some(7)), None);
-        assert_eq!(doubt(&seen(Some("t"), Some(9)), "t", Some(7)), None, "its own tasks are newer");
-        assert_eq!(doubt(&seen(Some("t"), Some(7)), "t", None), None);
-        assert!(doubt(&seen(Some("t"), Some(6)), "t", Some(7)).is_some_and(|why| why.contains("old copy")));
-        assert!(doubt(&seen(Some("u"), Some(7)), "t", Some(7)).is_some_and(|why| why.contains("another")));
-        assert!(doubt(&seen(None, None), "t", Some(7)).is_some_and(|why| why.contains("empty")));
+        let task = |uid, at: &str| Listed { uid, enqueued_at: Some(at.to_owned()) };
+        let seen = |token: Option<&str>, task| Identity { marker: token.map(marker), task };
+        let doubt = |seen: Identity| doubt(&seen, "t", Some(&task(7, "noon")));
+        assert_eq!(doubt(seen(Some("t"), Some(task(7, "noon")))), None);
+        assert_eq!(doubt(seen(Some("t"), Some(task(9, "one")))), None, "it has forgotten the older ones");
+        let untimed = Listed { uid: 7, enqueued_at: None };
+        assert_eq!(doubt(seen(Some("t"), Some(untimed))), None);
+        assert_eq!(super::doubt(&seen(Some("t"), None), "t", None), None);
+        for old in [Some(task(6, "noon")), Some(task(7, "one")), None] {
+            assert!(doubt(seen(Some("t"), old)).is_some_and(|why| why.contains("old copy")));
+        }
+        assert!(doubt(seen(Some("u"), Some(task(7, "noon")))).is_some_and(|why| why.contains("another")));
+        assert!(doubt(seen(None, None)).is_some_and(|why| why.contains("empty")));
+    }
+
+    #[test]
+    fn what_the_store_keeps_of_a_task_is_read_with_and_without_its_moment() {
+        assert_eq!(remembered_task("7"), Some(Listed { uid: 7, enqueued_at: None }));
+        let moment = Some("2026-11-22T10:00:00Z".to_owned());
+        assert_eq!(remembered_task("7 2026-11-22T10:00:00Z"), Some(Listed { uid: 7, enqueued_at: moment }));
+        assert_eq!(remembered_task(""), None);
     }
 
     #[test]

@@ -21,16 +21,23 @@ const PAUSES_PER_WAIT: u32 = 20;
 pub(crate) struct Enqueued {
     /// Number of the task on that node.
     pub task_uid: u64,
+    /// When the node took it, in its own words.
+    pub enqueued_at: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Newest {
-    results: Vec<Uid>,
+    results: Vec<Listed>,
 }
 
-#[derive(Deserialize)]
-struct Uid {
-    uid: u64,
+/// A task as a node lists it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Listed {
+    /// Its number.
+    pub uid: u64,
+    /// When the node took it, in its own words.
+    pub enqueued_at: Option<String>,
 }
 
 /// Sends one write to a node and returns its task.
@@ -127,4 +134,11 @@ pub(crate) async fn newest(node: &Node, uid: Option<&str>) -> Result<Option<u64>
     let about = uid.map_or(String::new(), |uid| format!("&indexUids={}", encode(uid)));
     let page: Newest = node.fetch(&Call::get(format!("/tasks?limit=1{about}"), ASK_LIMIT)).await?;
     Ok(page.results.first().map(|task| task.uid))
+}
+
+/// The newest task of a node, or the newest up to a number.
+pub(crate) async fn newest_up_to(node: &Node, uid: Option<u64>) -> Result<Option<Listed>, NodeError> {
+    let from = uid.map_or(String::new(), |uid| format!("&from={uid}"));
+    let page: Newest = node.fetch(&Call::get(format!("/tasks?limit=1{from}"), ASK_LIMIT)).await?;
+    Ok(page.results.into_iter().next())
 }

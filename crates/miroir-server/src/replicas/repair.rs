@@ -59,6 +59,8 @@ struct Seen {
     generation: u64,
     /// The newest task of the target about the index, before the comparison.
     newest: Option<u64>,
+    /// How many times nodes of the index had gone down, before the comparison.
+    downs: u64,
     /// What was compared, and what was found.
     parts: Vec<(Part, Lack)>,
 }
@@ -173,11 +175,11 @@ impl Repair<'_> {
         compare: Compare,
     ) -> Result<(usize, Option<Seen>), RepairError> {
         let mut copied = 0;
-        let generation = self.index.generation();
+        let (generation, downs) = (self.index.generation(), self.cluster.downs(view));
         // In this order: a task that comes in between is a newer one.
         let newest = newest(self.target, Some(&view.record.node_uid)).await?;
         let mut was_idle = is_idle(self.target, &view.record.node_uid).await?;
-        let mut seen = Seen { generation, newest, parts: Vec::new() };
+        let mut seen = Seen { generation, newest, downs, parts: Vec::new() };
         for part in parts(view, &self.ways(view, self.shards, compare)) {
             let lack = self.difference(view, &part).await?;
             let missing = &lack.0;
@@ -225,6 +227,7 @@ impl Repair<'_> {
         compare: Compare,
         seen: &mut Option<Seen>,
     ) -> Result<usize, RepairError> {
+        let downs = self.cluster.downs(begun);
         let Some(view) = self.index.view() else { return Ok(0) };
         if !self.still_wanted(begun, shards) {
             return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
@@ -246,7 +249,8 @@ impl Repair<'_> {
         let mut changed = strays.len();
         // A page is missed only where documents are deleted meanwhile, which no write did then either.
         let mut seen = (seen.as_mut())
-            .filter(|seen| seen.generation == self.index.generation() && seen.newest == before);
+            .filter(|seen| seen.generation == self.index.generation() && seen.newest == before)
+            .filter(|seen| seen.downs == downs);
         for part in parts(&view, &ways) {
             let (to_copy, to_remove) = match seen.as_mut().and_then(|seen| seen.take(&part)) {
                 Some(lack) => lack,
@@ -274,6 +278,10 @@ impl Repair<'_> {
         let seen = tasks_since(self.target, uid, before, own.len() + 1).await?;
         if seen.iter().any(|task| !own.contains(task)) {
             return Err(RepairError::NotNow("somebody else wrote to the node meanwhile".to_owned()));
+        }
+        if self.cluster.downs(begun) != downs {
+            // What was compared with and what was copied may be of two disks.
+            return Err(RepairError::NotNow("a node went down meanwhile".to_owned()));
         }
         self.cluster.note_newest_task(self.target).await.map_err(RepairError::NotNow)?;
         self.cluster.activate(self.index, name, &repaired).await?;

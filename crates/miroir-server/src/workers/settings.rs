@@ -92,7 +92,7 @@ impl Cluster {
             needs: self.needs(&view.record),
             hash: &view.record.settings_hash,
         };
-        for NodeTask { node, task_uid } in taken {
+        for NodeTask { node, task_uid, .. } in taken {
             let Some(node) = self.fleet.get(node) else { continue };
             match wait_for(node, *task_uid, APPLY_LIMIT).await {
                 // One that failed on the node changed nothing there.

@@ -342,7 +342,7 @@ mod tests {
 
     /// A settings change that has failed on the only node.
     fn failed(mut record: TaskRecord) -> Followed {
-        record.node_tasks = vec![NodeTask { node: "a".to_owned(), task_uid: 1 }];
+        record.node_tasks = vec![NodeTask { node: "a".to_owned(), task_uid: 1, enqueued_at: None }];
         let state = NodeTaskState {
             uid: 1,
             status: NodeTaskStatus::Failed,

@@ -100,11 +100,16 @@ impl Cluster {
             ..failed_outcome(error)
         };
         let Some(view) = index.view() else { return ended(failed(&index_not_found(&index.uid))).await };
+        let downs = self.downs(&view);
         let applied = match self.apply_aside(&view, edit).await {
             Ok(applied) => applied,
             Err(Failed::Told(error)) => return ended(failed(&error)).await,
             Err(Failed::NotNow(error)) => return Err(error),
         };
+        if self.downs(&view) != downs {
+            // What was read may be of two disks.
+            return Err(LaterError::NotNow("a node went down meanwhile".to_owned()));
+        }
         let details = edit.details(Some(applied.matched), Some(applied.matched));
         if applied.edited.changed.is_empty() && applied.edited.dropped.is_empty() {
             return ended(succeeded(Some(details))).await;

@@ -83,7 +83,10 @@ pub(crate) async fn a_payload_that_cannot_be_read_leaves_nothing(backend: &dyn T
 }
 
 fn node_tasks() -> Vec<NodeTask> {
-    vec![NodeTask { node: "n0".to_owned(), task_uid: 41 }, NodeTask { node: "n1".to_owned(), task_uid: 7 }]
+    vec![
+        NodeTask { node: "n0".to_owned(), task_uid: 41, enqueued_at: None },
+        NodeTask { node: "n1".to_owned(), task_uid: 7, enqueued_at: None },
+    ]
 }
 
 pub(crate) async fn acknowledging_clears_the_intent_with_its_changes(backend: &dyn TestBackend) {
@@ -172,7 +175,7 @@ pub(crate) async fn a_kept_intent_can_be_sent_again_until_its_task_has_ended(bac
     assert_eq!(store.open_intents().await.unwrap(), vec![]);
 
     let canceled = TaskOutcome { canceled_by: Some(9), ..outcome(TaskStatus::Canceled) };
-    let left = vec![NodeTask { node: "n1".to_owned(), task_uid: 7 }];
+    let left = vec![NodeTask { node: "n1".to_owned(), task_uid: 7, enqueued_at: None }];
     let unknown = store.cancel(vec![(uids[0], canceled.clone())], vec![(99, left.clone())]).await;
     assert_eq!(unknown, Err(StoreError::UnknownTask(99)));
     assert_eq!(store.task(uids[0]).await.unwrap().unwrap().status, TaskStatus::Enqueued, "all or nothing");

@@ -91,7 +91,7 @@ pub(crate) async fn a_task_goes_through_its_life(backend: &dyn TestBackend) {
     assert_eq!(store.task(uid + 1).await.unwrap(), None);
     assert_eq!(store.task(u64::MAX).await.unwrap(), None);
 
-    let node_tasks = vec![NodeTask { node: "n0".to_owned(), task_uid: 5 }];
+    let node_tasks = vec![NodeTask { node: "n0".to_owned(), task_uid: 5, enqueued_at: None }];
     let acknowledgement = Acknowledgement { task_uid: uid, node_tasks, ..Acknowledgement::default() };
     store.acknowledged(acknowledgement).await.unwrap();
     store.set_processing(vec![uid, 99], "2026-01-02T03:04:07Z".to_owned()).await.unwrap();

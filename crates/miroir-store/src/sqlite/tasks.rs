@@ -55,14 +55,16 @@ pub(super) fn insert(connection: &Connection, task: &NewTask) -> Result<TaskUid,
     Ok(uid)
 }
 
-/// Keeps of each node the newest task it has acknowledged.
+/// Keeps of each node the newest task it has acknowledged. (A cast reads the digits that a value begins with.)
 pub(super) fn note_newest(connection: &Connection, node_tasks: &[NodeTask]) -> Result<(), Failure> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
          WHERE value = '' OR CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
     )?;
     for task in node_tasks {
-        statement.execute(params![newest_task_key(&task.node), task.task_uid.to_string()])?;
+        let enqueued_at = task.enqueued_at.as_ref().map_or(String::new(), |at| format!(" {at}"));
+        let value = format!("{}{enqueued_at}", task.task_uid);
+        statement.execute(params![newest_task_key(&task.node), value])?;
     }
     Ok(())
 }
