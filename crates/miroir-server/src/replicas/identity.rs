@@ -180,7 +180,7 @@ impl Cluster {
             // A write that makes or drops the index may be on its way. (A name that is not that of the index for clients
             // is never given to another one.)
             let handle = self.handle(&uid);
-            let Ok(_queue) = handle.queue.try_lock() else { continue };
+            let Some(_queue) = handle.try_turn() else { continue };
             let path = format!("/indexes/{}", encode(&uid));
             if is_scratch(&uid) {
                 carry_out(node, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;

@@ -34,7 +34,7 @@ impl Cluster {
         settings: &Value,
         hash: &str,
     ) {
-        let (Some(view), Ok(_queue)) = (index.view(), index.queue.try_lock()) else { return };
+        let (Some(view), Some(_queue)) = (index.view(), index.try_turn()) else { return };
         let name = node.id().as_str();
         let is_read = |shard| view.replica_state(shard, name).is_readable();
         if !view.shards_on(name).into_iter().any(is_read) {

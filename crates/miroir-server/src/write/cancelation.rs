@@ -239,7 +239,7 @@ impl Cluster {
             }
             let Ok(operation) = serde_json::from_value(operation) else { continue };
             let write = Interrupted::new(task.uid, operation, task.node_tasks);
-            if !self.send_again(index, pending, write).await {
+            if !self.send_again(index, write).await {
                 return false;
             }
         }

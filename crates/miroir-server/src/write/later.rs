@@ -243,8 +243,8 @@ impl Cluster {
             // The queues are let go with it undone: the next life begins with it.
             None => turns.interrupt("Miroir is stopping"),
             Some(Done::ToSend(write)) => {
-                if let (Some(index), Some(pending)) = (turns.indexes.first(), turns.pending.first_mut()) {
-                    self.send_again(index, pending, *write).await;
+                if let Some(index) = turns.indexes.first() {
+                    self.send_again(index, *write).await;
                 }
             }
             Some(Done::Ended) => {

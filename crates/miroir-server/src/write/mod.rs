@@ -1,5 +1,5 @@
 //! The write path: `sequencer` orders and records a write, `operation` says what it asks of each node,
-//! `dispatch` sends it, `outcome` records what came of it, `recovery` sends again what was interrupted,
+//! `sending` has it sent, by `dispatch`, and tells what came of it, which `outcome` records, `recovery` sends again what was interrupted,
 //! `repeat` answers what a client sent again. `prepare` turns a `request` into an operation or a task that failed,
 //! `judgement` tells what the nodes' answers mean, `refusal` what a client is told when too few nodes took it.
 //! `later` is for what is accepted at once and done when all before it has been applied: `swap`, which exchanges names, and
@@ -23,6 +23,7 @@ mod refusal;
 mod repeat;
 mod request;
 mod scratch;
+mod sending;
 mod sequencer;
 mod swap;
 mod task_deletion;

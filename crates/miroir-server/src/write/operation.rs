@@ -290,6 +290,12 @@ impl Operation {
         }
     }
 
+    /// Whether it adds documents to an index that is ready for them and changes nothing else, so that the next write need
+    /// not wait for what nodes say of it: all that they could find wrong has been looked at before.
+    pub fn only_adds(&self) -> bool {
+        matches!(self, Self::AddDocuments { create: None, settles_key: false, .. })
+    }
+
     /// Whether only a node can tell that it is right, so that one is asked before the others.
     pub fn only_a_node_can_judge(&self) -> bool {
         self.creates_index() || matches!(self, Self::ChangeSettings { .. } | Self::DeleteByFilter { .. })

@@ -15,7 +15,6 @@ use crate::write::FORETOLD_ERROR;
 use crate::write::dispatch::Dispatched;
 use crate::write::judgement::Judgement;
 use crate::write::operation::Operation;
-use crate::write::positions::PendingWrites;
 use crate::write::refusal::not_acknowledged;
 
 /// The details of a write that did nothing, because it failed or was canceled.
@@ -45,7 +44,11 @@ impl Cluster {
             self.put_aside(index, judgement.stale.clone()).await.map_err(store_error)?;
             return Err(not_acknowledged(task_uid, &dispatched.reasons()));
         }
-        let recording = index.recording.lock().await;
+        // The next write may hold the record for as long as its documents take, and mostly there is nothing to change.
+        let recording = match judgement.stale.is_empty() {
+            true => None,
+            false => Some(index.recording.lock().await),
+        };
         // An index that has been dropped has no replicas any more.
         let stale = index.view().map_or(Vec::new(), |view| admissible(&view, judgement.stale.clone()));
         let acknowledgement = Acknowledgement {
@@ -70,12 +73,31 @@ impl Cluster {
     pub(super) async fn take_back(
         &self,
         index: &Index,
-        pending: &mut PendingWrites,
         task_uid: u64,
         before: Option<&IndexView>,
         operation: &Operation,
     ) -> Result<(), StoreError> {
         let _recording = index.recording.lock().await;
+        if operation.only_adds() {
+            // The next write may have been recorded, and counts positions from where this one ended.
+            self.store.take_back(task_uid, Vec::new()).await?;
+        } else {
+            self.restore(index, task_uid, before, operation).await?;
+        }
+        index.task_ended(task_uid);
+        // A read of its session may have begun to wait for it.
+        self.task_finished.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes a write back and makes the index's record what it was before.
+    async fn restore(
+        &self,
+        index: &Index,
+        task_uid: u64,
+        before: Option<&IndexView>,
+        operation: &Operation,
+    ) -> Result<(), StoreError> {
         let current = index.view();
         let record = before.map(|view| with_committed_settings(view.record.clone(), current.as_deref()));
         let undo = match &record {
@@ -83,7 +105,6 @@ impl Cluster {
             None => IndexChange::Delete(index.uid.clone()),
         };
         self.store.take_back(task_uid, vec![undo]).await?;
-        pending.finished(&[task_uid]);
         if let (Operation::ChangeSettings { .. }, Some(view)) = (operation, &current) {
             settle_settings(view);
         }
@@ -91,8 +112,6 @@ impl Cluster {
             let exceptions = current.as_deref().or(before).map(|view| view.exceptions.clone());
             IndexView::new(record, exceptions.unwrap_or_default(), before)
         }));
-        // A read of its session may have begun to wait for it.
-        self.task_finished.notify_waiters();
         Ok(())
     }
 }
@@ -120,6 +139,25 @@ pub(super) fn with_committed_settings(record: IndexRecord, current: Option<&Inde
             ..record
         },
     }
+}
+
+/// The record as a write makes it, with what others changed of it while the write was being prepared.
+pub(super) fn with_changes_of_others(
+    mut record: IndexRecord,
+    before: Option<&IndexView>,
+    current: Option<&IndexView>,
+) -> IndexRecord {
+    if let (Some(before), Some(current)) = (before, current) {
+        // A settings change that failed on the nodes is forgotten.
+        if record.overlay == before.record.overlay {
+            record.overlay = current.record.overlay.clone();
+        }
+        // A repair tells which nodes it brought out of order.
+        let more = current.record.disordered.iter().filter(|node| !record.disordered.contains(*node));
+        let more: Vec<String> = more.cloned().collect();
+        record.disordered.extend(more);
+    }
+    with_committed_settings(record, current)
 }
 
 /// One settings change less is on its way.

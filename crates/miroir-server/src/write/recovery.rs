@@ -3,7 +3,7 @@
 //!
 //! Nodes may then differ, and nobody was told that the write is done: either outcome is right, but all nodes must
 //! share it. Sending it again, whole, does that whether or not a node had it already, because no later write of
-//! that index has been sent. The index's queue is held until the write is done, so that nothing overtakes it.
+//! that index has been sent. Nothing overtakes it: the index's queue is held until it is done, or the turn to send.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,6 @@ use crate::write::judgement::Judgement;
 use crate::write::later::Later;
 use crate::write::operation::{Operation, Payload};
 use crate::write::outcome::{failed_outcome, settle_settings};
-use crate::write::positions::PendingWrites;
 
 /// Pauses between two tries: nodes that stay away cost nothing, and one that keeps failing is left in peace.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
@@ -105,7 +104,7 @@ impl Cluster {
                 // The receiver waits right below.
                 let _ = held.send(());
                 for write in writes {
-                    if !cluster.send_again(&index, &mut pending, write).await {
+                    if !cluster.send_again(&index, write).await {
                         return;
                     }
                 }
@@ -123,16 +122,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sends a write again until it is done or found wrong; false when the process is to stop before that.
-    pub(super) async fn send_again(
-        &self,
-        index: &Index,
-        pending: &mut PendingWrites,
-        mut write: Interrupted,
-    ) -> bool {
+    /// Sends a write again until it is done or found wrong; false when the process is to stop before that. To be called by
+    /// whoever holds the queue or is the one that sends.
+    pub(super) async fn send_again(&self, index: &Index, mut write: Interrupted) -> bool {
         let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
         let trying = async {
-            while let Err(reason) = self.try_again(index, pending, &mut write).await {
+            while let Err(reason) = self.try_again(index, &mut write).await {
                 let pause = backoff.fail();
                 if backoff.is_worth_telling() {
                     tracing::warn!(task = write.task_uid, reason, "cannot finish an interrupted write yet");
@@ -156,12 +151,7 @@ impl Cluster {
         }
     }
 
-    async fn try_again(
-        &self,
-        index: &Index,
-        pending: &mut PendingWrites,
-        write: &mut Interrupted,
-    ) -> Result<(), String> {
+    async fn try_again(&self, index: &Index, write: &mut Interrupted) -> Result<(), String> {
         let is_up = |node: &str| self.fleet.get(node).is_some_and(|node| node.health().is_up());
         if !write.decided && !write.dispatched.missed.keys().any(|node| is_up(node)) {
             return Err(write.dispatched.reasons());
@@ -195,7 +185,7 @@ impl Cluster {
             // Whoever missed what another replica took must not be read, whatever becomes of the task.
             let stale = judgement.stale;
             self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
-            return self.give_up(index, pending, write, view.as_deref(), status, &body).await;
+            return self.give_up(index, write, view.as_deref(), status, &body).await;
         }
         let done =
             self.acknowledge(index, write.task_uid, &write.operation, &write.dispatched, &judgement).await;
@@ -223,7 +213,6 @@ impl Cluster {
     async fn give_up(
         &self,
         index: &Index,
-        pending: &mut PendingWrites,
         write: &Interrupted,
         view: Option<&IndexView>,
         status: StatusCode,
@@ -255,7 +244,7 @@ impl Cluster {
         } else if let (Operation::ChangeSettings { .. }, Some(view)) = (&write.operation, view) {
             settle_settings(view);
         }
-        pending.finished(&[write.task_uid]);
+        index.task_ended(write.task_uid);
         self.tasks_have_ended();
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The sequencer: the one way a write takes, so that all replicas apply the same writes in the same order.
 //!
 //! A write waits for its index's queue, is judged against the index as the writes before it leave it, recorded
-//! together with its task, sent to every node concerned, and acknowledged. Only then may the next one go: what
-//! could not be acknowledged is sent again first (`recovery`).
+//! together with its task, sent to every node concerned, and acknowledged. Only then is the next one sent: what
+//! could not be acknowledged is sent again first (`recovery`). While documents are being sent, the next documents are
+//! judged and recorded, because the disk and the nodes are not the same, and waiting for both in turn takes longer.
 //! It runs in a task of its own: a client that hangs up in the middle does not leave half a write behind.
 
 use std::borrow::Cow;
@@ -21,13 +22,14 @@ use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::store_error;
-use crate::write::dispatch::Dispatch;
+
 use crate::write::operation::{Operation, Payload};
-use crate::write::outcome::with_committed_settings;
+use crate::write::outcome::with_changes_of_others;
 use crate::write::positions::{MOST_PENDING_DOCUMENTS, PendingWrites};
 use crate::write::recovery::Interrupted;
-use crate::write::refusal::{NO_QUORUM, not_acknowledged, unavailable};
+use crate::write::refusal::{not_acknowledged, unavailable};
 use crate::write::request::{Prepared, ToSend, WriteRequest};
+use crate::write::sending::{NotAccepted, Recorded, accepted};
 
 /// How long a write may wait for those before it.
 pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(60);
@@ -62,18 +64,12 @@ pub struct Accepted {
     pub missed_shards: Vec<ShardId>,
 }
 
-/// Why a write was not accepted.
-enum NotAccepted {
-    /// There is nothing more to do about it.
-    Refused(ApiError),
-    /// Nodes may differ: it must be sent again before any other write of the index.
-    Interrupted(ApiError, Box<Interrupted>),
-}
-
-impl From<ApiError> for NotAccepted {
-    fn from(error: ApiError) -> Self {
-        Self::Refused(error)
-    }
+/// What became of a write in the queue.
+enum Judged {
+    /// Its task has ended as it began.
+    Ended(Accepted),
+    /// It is to be sent.
+    Recorded(Box<Recorded>),
 }
 
 impl Cluster {
@@ -91,8 +87,8 @@ impl Cluster {
         answered.await.unwrap_or_else(|_| Err(ApiError::internal("the write was interrupted; send it again")))
     }
 
-    /// Waits for the queue and carries a write out. One that only a part of the nodes took is answered, and then
-    /// sent again with the queue still held.
+    /// Waits for the queue, records a write and sends it. One that only a part of the nodes took is answered, and then
+    /// sent again before anything else is.
     async fn take_turn(
         &self,
         uid: &str,
@@ -101,7 +97,12 @@ impl Cluster {
         answer: oneshot::Sender<Result<Accepted, ApiError>>,
     ) {
         let index = self.handle(uid);
-        let turn = index.turn(QUEUE_WAIT).await;
+        // Whoever sends something twice is told what came of the first.
+        let overlaps = matches!(request, WriteRequest::AddDocuments { .. }) && marks.idempotency.is_none();
+        let turn = match overlaps {
+            true => index.turn_to_record(QUEUE_WAIT).await,
+            false => index.turn(QUEUE_WAIT).await,
+        };
         if let Some(answered_before) = self.repeated(marks.idempotency.as_ref()).await.transpose() {
             return reply(answer, answered_before);
         }
@@ -109,25 +110,44 @@ impl Cluster {
             Ok(pending) => pending,
             Err(reason) => return reply(answer, Err(unavailable(&reason))),
         };
-        match self.carry_out(&index, &mut pending, request, marks).await {
+        let write = match self.judge_and_record(&index, &mut pending, request, marks).await {
+            Ok(Judged::Recorded(write)) => *write,
+            Ok(Judged::Ended(accepted)) => return reply(answer, Ok(accepted)),
+            Err(error) => return reply(answer, Err(error)),
+        };
+        let _sending = match index.turn_to_send(QUEUE_WAIT).await {
+            Ok(sending) => sending,
+            Err(reason) => {
+                reply(answer, Err(not_acknowledged(write.task_uid, &reason)));
+                // That may take long, so the documents are read again then.
+                let write = Interrupted::new(write.task_uid, write.operation, Vec::new());
+                if let Some(_sending) = index.turn_to_send_at_last().await {
+                    self.send_again(&index, write).await;
+                }
+                return;
+            }
+        };
+        // What may be taken back as if it had never been is followed by nothing before that is known.
+        let _queue = (!write.operation.only_adds()).then_some(pending);
+        match self.send(&index, write).await {
             Ok(accepted) => reply(answer, Ok(accepted)),
             Err(NotAccepted::Refused(error)) => reply(answer, Err(error)),
             Err(NotAccepted::Interrupted(error, write)) => {
                 // First, so that whoever reads the answer finds the queue closed.
                 index.interrupt(write.to_string());
                 reply(answer, Err(error));
-                self.send_again(&index, &mut pending, *write).await;
+                self.send_again(&index, *write).await;
             }
         }
     }
 
-    async fn carry_out(
+    async fn judge_and_record(
         &self,
         index: &Index,
         pending: &mut PendingWrites,
         request: WriteRequest,
         marks: WriteMarks,
-    ) -> Result<Accepted, NotAccepted> {
+    ) -> Result<Judged, ApiError> {
         match request {
             WriteRequest::AddDocuments { .. } => self.wait_for_room(index, pending).await?,
             _ => index.forget_ended(pending),
@@ -136,10 +156,15 @@ impl Cluster {
         let view = index.view();
         match self.prepare(&index.uid, view.as_deref(), pending, request, &enqueued_at).await? {
             Prepared::Ended { details, error } => {
-                Ok(self.record_ended(&index.uid, kind, enqueued_at, details, error, marks).await?)
+                let ended = self.record_ended(&index.uid, kind, enqueued_at, details, error, marks).await?;
+                Ok(Judged::Ended(ended))
+            }
+            Prepared::Send(_) if index.is_interrupted() => {
+                Err(unavailable(&format!("an earlier write to index `{}` was interrupted", index.uid)))
             }
             Prepared::Send(write) => {
-                self.record_and_send(index, pending, kind, enqueued_at, *write, marks).await
+                let recorded = self.record(index, pending, kind, enqueued_at, *write, marks).await?;
+                Ok(Judged::Recorded(Box::new(recorded)))
             }
         }
     }
@@ -175,7 +200,7 @@ impl Cluster {
         Ok(accepted(task_uid, uid, kind, enqueued_at, Vec::new()))
     }
 
-    async fn record_and_send(
+    async fn record(
         &self,
         index: &Index,
         pending: &mut PendingWrites,
@@ -183,7 +208,7 @@ impl Cluster {
         enqueued_at: String,
         write: ToSend,
         marks: WriteMarks,
-    ) -> Result<Accepted, NotAccepted> {
+    ) -> Result<Recorded, ApiError> {
         let ToSend { operation, details, payload, record } = write;
         let uid = index.uid.as_str();
         let before = index.view();
@@ -191,7 +216,7 @@ impl Cluster {
         let view = match (&before, &record) {
             (Some(view), _) => Arc::clone(view),
             (None, Some(record)) => Arc::new(IndexView::new(record.clone(), Default::default(), None)),
-            (None, None) => return Err(ApiError::internal("a write without an index").into()),
+            (None, None) => return Err(ApiError::internal("a write without an index")),
         };
         let concerned = operation.shards_concerned(view.record.shards, &payload);
         self.check_reachable(&view, &concerned, self.config.min_write_acks.max(1))?;
@@ -205,7 +230,8 @@ impl Cluster {
             marks,
         };
         let recording = index.recording.lock().await;
-        let record = record.map(|record| with_committed_settings(record, index.view().as_deref()));
+        let record =
+            record.map(|record| with_changes_of_others(record, before.as_deref(), index.view().as_deref()));
         let operation_json = serde_json::to_value(&operation)
             .map_err(|error| ApiError::internal(format!("the write cannot be recorded: {error}")))?;
         let every_shard: Arc<[bool]> = vec![true; usize::from(view.record.shards)].into();
@@ -231,52 +257,7 @@ impl Cluster {
             pending.begin_anew();
         }
         remember(pending, task_uid, &operation, &payload);
-        let targets = self.targets(&view, &operation, &concerned);
-        let dispatched = self
-            .dispatch(&Dispatch {
-                uid: &view.record.node_uid,
-                shards: view.record.shards,
-                operation: &operation,
-                payload: &payload,
-                targets,
-                try_one_first: operation.only_a_node_can_judge(),
-            })
-            .await;
-        let interrupted = |error, dispatched, decided| {
-            let operation = operation.clone();
-            let write = Interrupted { task_uid, operation, dispatched, decided };
-            NotAccepted::Interrupted(error, Box::new(write))
-        };
-        if let Some((status, body)) = &dispatched.rejected
-            && dispatched.came_to_nothing()
-        {
-            let error = self.node_refusal(before.as_deref(), *status, body);
-            let undone = self.take_back(index, pending, task_uid, before.as_deref(), &operation).await;
-            if before.is_none()
-                && let Err(reasons) =
-                    self.drop_index(&view.record.node_uid, dispatched.prepared.clone()).await
-            {
-                tracing::warn!(index = %uid, reasons, "an empty index that was not to be stays on a node");
-            }
-            return Err(match undone {
-                Ok(()) => error.into(),
-                Err(store) => {
-                    interrupted(not_acknowledged(task_uid, &store_error(store).message), dispatched, false)
-                }
-            });
-        }
-        let judgement =
-            dispatched.judge(&view, &concerned, self.config.min_write_acks, operation.state_of_missed());
-        if let Err(error) = self.acknowledge(index, task_uid, &operation, &dispatched, &judgement).await {
-            // Whatever failed, what was sent will be carried out.
-            let is_said = error.code == NO_QUORUM;
-            let error = if is_said { error } else { not_acknowledged(task_uid, &error.message) };
-            return Err(interrupted(error, dispatched, judgement.decided));
-        }
-        if !judgement.confirmed {
-            return Err(not_acknowledged(task_uid, &dispatched.reasons()).into());
-        }
-        Ok(accepted(task_uid, uid, kind, enqueued_at, judgement.missed_shards()))
+        Ok(Recorded { task_uid, kind, enqueued_at, operation, payload, before, view, concerned })
     }
 
     /// Waits until the outcomes of earlier writes are known or applied, so that positions can be told. Not while some
@@ -310,19 +291,6 @@ pub(super) fn reply(
 ) {
     // A client that went away does not need its answer.
     let _ = answer.send(outcome);
-}
-
-fn accepted(
-    task_uid: u64,
-    uid: &str,
-    kind: &'static str,
-    enqueued_at: String,
-    missed_shards: Vec<ShardId>,
-) -> Accepted {
-    let kind = Cow::Borrowed(kind);
-    let summary =
-        TaskSummary { task_uid, index_uid: Some(uid.to_owned()), status: "enqueued", kind, enqueued_at };
-    Accepted { summary, missed_shards }
 }
 
 pub(super) fn index_change(
