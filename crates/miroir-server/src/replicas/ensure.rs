@@ -90,12 +90,22 @@ pub(crate) async fn drain(cluster: &Cluster, uid: &str) -> Result<(), RepairErro
     }
 }
 
+/// What it took to have an index on a node as it should be.
+#[derive(Debug, Default)]
+pub(crate) struct Ensured {
+    /// The tasks of the node.
+    pub tasks: Vec<u64>,
+    /// The index was made, or made anew.
+    pub made: bool,
+}
+
 /// Makes sure that the index exists on the node, with the right primary key and settings.
 pub(crate) async fn ensure_index(
     cluster: &Cluster,
     target: &Node,
     view: &IndexView,
-) -> Result<(), RepairError> {
+) -> Result<Ensured, RepairError> {
+    let mut ensured = Ensured::default();
     let uid = &view.record.node_uid;
     let path = format!("/indexes/{}", encode(uid));
     let found = target.send(&Call::get(path.clone(), CALL_LIMIT)).await?;
@@ -104,11 +114,12 @@ pub(crate) async fn ensure_index(
     let key = view.record.primary_key.as_deref();
     let key_body = json!({ "uid": uid, "primaryKey": key }).to_string();
     if !found.status.is_success() {
-        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
+        let call = Call::post("/indexes", key_body, CALL_LIMIT);
+        ensured = Ensured { tasks: vec![carry_out(target, &call, TASK_LIMIT).await?], made: true };
     } else if held_key.is_none() && key.is_some() {
         let body = json!({ "primaryKey": key }).to_string();
         let call = Call::new(http::Method::PATCH, path, CALL_LIMIT).json(body);
-        carry_out(target, &call, TASK_LIMIT).await?;
+        ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
     } else if held_key != key {
         let is_read = view
             .shards_on(target.id().as_str())
@@ -117,8 +128,12 @@ pub(crate) async fn ensure_index(
         if is_read {
             return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
         }
-        carry_out(target, &Call::new(http::Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
-        carry_out(target, &Call::post("/indexes", key_body, CALL_LIMIT), TASK_LIMIT).await?;
+        for call in
+            [Call::new(http::Method::DELETE, path, CALL_LIMIT), Call::post("/indexes", key_body, CALL_LIMIT)]
+        {
+            ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
+        }
+        ensured.made = true;
     }
     let agreed = Agreed {
         user: &view.record.settings,
@@ -126,6 +141,6 @@ pub(crate) async fn ensure_index(
         needs: cluster.needs_of_one_behind(view),
         hash: &view.record.settings_hash,
     };
-    agreed.apply(target, uid, APPLY_LIMIT).await?;
-    Ok(())
+    ensured.tasks.extend(agreed.apply(target, uid, APPLY_LIMIT).await?);
+    Ok(ensured)
 }

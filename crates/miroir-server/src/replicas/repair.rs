@@ -14,7 +14,7 @@ use miroir_core::shard::ShardId;
 use miroir_node::{Node, NodeError};
 
 use super::copy::{Copy, Wanted};
-use super::ensure::{DRAIN_LIMIT, RepairError, ensure_index, hold, note_disorder};
+use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, ensure_index, hold, note_disorder};
 use super::holdings::{Compare, Selection};
 use super::node_tasks::{failed_since, is_idle, newest, tasks_since, wait_until_idle};
 use super::settings::{read_settings, replicas_of};
@@ -66,6 +66,12 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether what was found still holds after that was done to the index: other settings change no numbers of writes.
+    fn holds_after(&self, ensured: &Ensured) -> bool {
+        let by_write = || self.parts.iter().flat_map(|(part, _)| part).all(|part| part.1 == Compare::ByWrite);
+        ensured.tasks.is_empty() || (!ensured.made && by_write())
+    }
+
     /// What was found of a part, if that was compared.
     fn take(&mut self, part: &Part) -> Option<Lack> {
         let is_same = |seen: &Part| {
@@ -234,12 +240,12 @@ impl Repair<'_> {
         }
         self.tell("preparing the node");
         wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await?;
-        ensure_index(self.cluster, self.target, &view).await?;
-        note_disorder(self.cluster, self.index, self.target).await?;
         let (uid, name) = (view.record.node_uid.as_str(), self.target.id().as_str());
         let before = newest(self.target, Some(uid)).await?;
+        let ensured = ensure_index(self.cluster, self.target, &view).await?;
+        note_disorder(self.cluster, self.index, self.target).await?;
         let copy = Copy { index: &view, target: self.target };
-        let mut own: BTreeSet<u64> = BTreeSet::new();
+        let mut own: BTreeSet<u64> = ensured.tasks.iter().copied().collect();
         let strays = strays_of(&view, self.target, |all| all).await?;
         let tasks = copy.remove(&strays).await?;
         copy.wait(&tasks).await?;
@@ -250,7 +256,7 @@ impl Repair<'_> {
         // A page is missed only where documents are deleted meanwhile, which no write did then either.
         let mut seen = (seen.as_mut())
             .filter(|seen| seen.generation == self.index.generation() && seen.newest == before)
-            .filter(|seen| seen.downs == downs);
+            .filter(|seen| seen.downs == downs && seen.holds_after(&ensured));
         for part in parts(&view, &ways) {
             let (to_copy, to_remove) = match seen.as_mut().and_then(|seen| seen.take(&part)) {
                 Some(lack) => lack,

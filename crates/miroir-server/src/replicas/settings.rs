@@ -84,7 +84,7 @@ impl Cluster {
                 tracing::warn!(index = %index.uid, node = %node.id(), reason, "applying the agreed settings");
                 let applying = agreed.apply(node, &view.record.node_uid, SETTLE_LIMIT);
                 let applied = tokio::time::timeout(SETTLE_LIMIT, applying).await;
-                (node, reason, matches!(applied, Ok(Ok(()))))
+                (node, reason, matches!(applied, Ok(Ok(_))))
             },
         );
         for (node, reason, is_mended) in futures_util::future::join_all(mending).await {
@@ -139,18 +139,24 @@ impl Agreed<'_> {
         canonical_hash(found) == self.hash && (breaks_ties(found) || !self.needs.breaks_ties)
     }
 
-    /// Makes a node's settings the agreed ones within a limit, and checks that they are.
-    pub(crate) async fn apply(&self, node: &Node, uid: &str, limit: Duration) -> Result<(), NodeError> {
+    /// Makes a node's settings the agreed ones within a limit, and checks that they are. Returns its task, if there was
+    /// anything to do.
+    pub(crate) async fn apply(
+        &self,
+        node: &Node,
+        uid: &str,
+        limit: Duration,
+    ) -> Result<Option<u64>, NodeError> {
         let found = read_settings(node, uid).await?;
         if self.is_held(&found) {
-            return Ok(());
+            return Ok(None);
         }
         let form = repair_node_form(self.user, self.overlay, self.needs, &found);
         let call = Call::new(http::Method::PATCH, format!("/indexes/{}/settings", encode(uid)), READ_LIMIT)
             .json(form.to_string());
-        carry_out(node, &call, limit).await?;
+        let task = carry_out(node, &call, limit).await?;
         if self.is_held(&read_settings(node, uid).await?) {
-            return Ok(());
+            return Ok(Some(task));
         }
         Err(node.unintelligible("its settings are not what they were set to".to_owned()))
     }
