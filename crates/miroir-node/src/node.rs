@@ -183,9 +183,9 @@ impl Node {
         }
     }
 
-    /// The same for what is read: the answer counts if the node is what it was. One that may have been started again,
-    /// with another disk perhaps, is recognised first.
-    pub async fn read(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
+    /// The same for what is read or written: the answer counts if the node is what it was. One that may have been started
+    /// again, with another disk perhaps, is recognised first.
+    pub async fn send_trusted(&self, call: &Call) -> Result<NodeAnswer, NodeError> {
         let (begun, downs) = (Instant::now(), self.health.downs());
         let answer = self.send(call).await?;
         let left = call.limit.saturating_sub(begun.elapsed());
@@ -240,9 +240,9 @@ impl Node {
         self.parse(call, &self.send(call).await?)
     }
 
-    /// The same for what is read, like [`Node::read`].
-    pub async fn read_json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, NodeError> {
-        self.parse(call, &self.read(call).await?)
+    /// The same, like [`Node::send_trusted`].
+    pub async fn fetch_trusted<T: DeserializeOwned>(&self, call: &Call) -> Result<T, NodeError> {
+        self.parse(call, &self.send_trusted(call).await?)
     }
 
     fn parse<T: DeserializeOwned>(&self, call: &Call, answer: &NodeAnswer) -> Result<T, NodeError> {

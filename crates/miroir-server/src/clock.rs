@@ -15,3 +15,9 @@ pub fn duration_between(start: &str, end: &str) -> Option<String> {
     let seconds = (end - start).as_seconds_f64().max(0.0);
     Some(format!("PT{seconds:.9}S"))
 }
+
+/// Whether two RFC 3339 times are the same moment, however they are written.
+pub fn is_same_moment(one: &str, other: &str) -> bool {
+    let parse = |text| OffsetDateTime::parse(text, &Rfc3339);
+    one == other || matches!((parse(one), parse(other)), (Ok(one), Ok(other)) if one == other)
+}

@@ -69,9 +69,10 @@ impl Cluster {
     /// Statistics of all nodes, and of the indexes that are to be shown.
     pub async fn stats(&self, shows: impl Fn(&str) -> bool) -> Result<Stats, ApiError> {
         let call = Call::get("/stats", STATS_LIMIT);
-        let sizes =
-            futures_util::future::join_all(self.fleet.up().map(|node| node.read_json::<NodeStats>(&call)))
-                .await;
+        let sizes = futures_util::future::join_all(
+            self.fleet.up().map(|node| node.fetch_trusted::<NodeStats>(&call)),
+        )
+        .await;
         let (mut database_size, mut used_database_size) = (0, 0);
         for size in sizes.into_iter().flatten() {
             database_size += size.database_size;
@@ -98,7 +99,7 @@ impl Cluster {
             self.fleet.iter().filter(|node| !index.shards_on(node.id().as_str()).is_empty()).collect();
         let asks = holders.iter().map(async |node| {
             let stats =
-                if node.health().is_up() { node.read_json::<IndexStats>(&call).await.ok() } else { None };
+                if node.health().is_up() { node.fetch_trusted::<IndexStats>(&call).await.ok() } else { None };
             (node.group(), node.id().as_str(), stats)
         });
         let answers = futures_util::future::join_all(asks).await;
@@ -138,7 +139,7 @@ impl Cluster {
     pub(crate) async fn documents_by_node(&self, index: &IndexView) -> BTreeMap<String, u64> {
         let call = Call::get(format!("/indexes/{}/stats", encode(&index.record.node_uid)), STATS_LIMIT);
         let asks = self.fleet.up().map(async |node| {
-            let stats = node.read_json::<IndexStats>(&call).await.ok()?;
+            let stats = node.fetch_trusted::<IndexStats>(&call).await.ok()?;
             Some((node.id().to_string(), stats.number_of_documents))
         });
         futures_util::future::join_all(asks).await.into_iter().flatten().collect()

@@ -131,7 +131,7 @@ impl Copy<'_> {
                 "ids": ids, "limit": ids.len(), "retrieveVectors": has_embedders(self.index)
             });
             let page: Page =
-                source.read_json(&Call::post(path.clone(), body.to_string(), CALL_LIMIT)).await?;
+                source.fetch_trusted(&Call::post(path.clone(), body.to_string(), CALL_LIMIT)).await?;
             for document in page.results {
                 let fields: Fields<'_> = serde_json::from_str(document.get())
                     .map_err(|error| source.unintelligible(error.to_string()))?;

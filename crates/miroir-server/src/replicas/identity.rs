@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::node_tasks::{Listed, carry_out, newest_up_to};
+use crate::clock::is_same_moment;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
 use crate::write::{encode, is_scratch};
@@ -234,9 +235,11 @@ fn doubt_of_task(seen: Option<&Listed>, acknowledged: &Listed) -> Option<String>
     match seen {
         Some(seen) if seen.uid > number => None,
         Some(seen) if seen.uid == number => {
-            let is_other = seen.enqueued_at.is_some()
-                && acknowledged.enqueued_at.is_some()
-                && seen.enqueued_at != acknowledged.enqueued_at;
+            // Another version of Meilisearch may write the same moment down in another way.
+            let is_other = match (&seen.enqueued_at, &acknowledged.enqueued_at) {
+                (Some(seen), Some(acknowledged)) => !is_same_moment(seen, acknowledged),
+                _ => false,
+            };
             let why = || {
                 format!("it has an old copy of its disk: task {number} is not the one it has acknowledged")
             };

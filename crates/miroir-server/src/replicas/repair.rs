@@ -239,9 +239,13 @@ impl Repair<'_> {
             return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
         }
         self.tell("preparing the node");
-        wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await?;
         let (uid, name) = (view.record.node_uid.as_str(), self.target.id().as_str());
+        // In this order: a task that comes in between is a newer one.
         let before = newest(self.target, Some(uid)).await?;
+        wait_until_idle(self.target, uid, DRAIN_LIMIT).await?;
+        if compare == Compare::ByWrite && self.comparison(&view).await? != Compare::ByWrite {
+            return Err(RepairError::NotNow("a task failed on the node meanwhile".to_owned()));
+        }
         let ensured = ensure_index(self.cluster, self.target, &view).await?;
         note_disorder(self.cluster, self.index, self.target).await?;
         let copy = Copy { index: &view, target: self.target };

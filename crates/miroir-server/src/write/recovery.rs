@@ -237,6 +237,8 @@ impl Cluster {
             );
         }
         let outcome = failed_outcome(&error);
+        // Some nodes may have done it all the same.
+        index.begin_generation();
         let abandoned = self.store.abandon_intent(write.task_uid, outcome, index_changes).await;
         abandoned.map_err(|error| error.to_string())?;
         if write.operation.creates_index() {

@@ -120,9 +120,10 @@ impl Cluster {
             Err(reason) => {
                 reply(answer, Err(not_acknowledged(write.task_uid, &reason)));
                 // That may take long, so the documents are read again then.
-                let write = Interrupted::new(write.task_uid, write.operation, Vec::new());
+                drop(write.payload);
+                let recorded = Interrupted::new(write.task_uid, write.operation, Vec::new());
                 if let Some(_sending) = index.turn_to_send_at_last().await {
-                    self.send_again(&index, write).await;
+                    self.send_again(&index, recorded).await;
                 }
                 return;
             }
@@ -163,7 +164,8 @@ impl Cluster {
                 Err(unavailable(&format!("an earlier write to index `{}` was interrupted", index.uid)))
             }
             Prepared::Send(write) => {
-                let recorded = self.record(index, pending, kind, enqueued_at, *write, marks).await?;
+                let recorded =
+                    self.record(index, pending, view.as_deref(), kind, enqueued_at, *write, marks).await?;
                 Ok(Judged::Recorded(Box::new(recorded)))
             }
         }
@@ -200,10 +202,12 @@ impl Cluster {
         Ok(accepted(task_uid, uid, kind, enqueued_at, Vec::new()))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of one write, named where it is taken apart")]
     async fn record(
         &self,
         index: &Index,
         pending: &mut PendingWrites,
+        judged_by: Option<&IndexView>,
         kind: &'static str,
         enqueued_at: String,
         write: ToSend,
@@ -230,8 +234,7 @@ impl Cluster {
             marks,
         };
         let recording = index.recording.lock().await;
-        let record =
-            record.map(|record| with_changes_of_others(record, before.as_deref(), index.view().as_deref()));
+        let record = record.map(|record| with_changes_of_others(record, judged_by, index.view().as_deref()));
         let operation_json = serde_json::to_value(&operation)
             .map_err(|error| ApiError::internal(format!("the write cannot be recorded: {error}")))?;
         let every_shard: Arc<[bool]> = vec![true; usize::from(view.record.shards)].into();
