@@ -75,6 +75,22 @@ setup_meilisearch() {
   export MEILISEARCH_BIN MEILISEARCH_VERSION
 }
 
+# For the tests only: the official Python SDK, in an environment of its own.
+setup_python() {
+  local environment="$REPOSITORY_ROOT/.venv" wanted="$REPOSITORY_ROOT/crates/miroir-testkit/tests/sdk/requirements.txt"
+  # Copied last, so a missing or other copy means an unfinished or outdated installation.
+  cmp -s "$wanted" "$environment/requirements.txt" && return
+  { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; } ||
+    apt_install python3 python3-venv -- "runs the official Python SDK"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    fail "please install Python 3.10 or newer as python3: the official SDK needs it ($(python3 --version) is here)"
+  python3 -m venv --clear "$environment" ||
+    fail "python3 could not make the environment $environment; see its messages above"
+  "$environment/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$wanted" >&2 ||
+    fail "pip could not fetch the pinned Python SDK; see its messages above"
+  cp "$wanted" "$environment/requirements.txt"
+}
+
 # For the torture test only.
 setup_faketime() {
   compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ||
