@@ -34,6 +34,24 @@ async function failure(promise) {
 }
 
 const wait = { timeout: 120_000, interval: 20 };
+
+// The quick start: six films, a typing error, highlighting, a filter, facets.
+const films = client.index("films");
+show("first documents", await films.addDocuments([
+  { id: 1, title: "Carol", genres: ["Romance", "Drama"] },
+  { id: 2, title: "Wonder Woman", genres: ["Action", "Adventure"] },
+  { id: 3, title: "Life of Pi", genres: ["Adventure", "Drama"] },
+  { id: 4, title: "Mad Max: Fury Road", genres: ["Adventure", "Science Fiction"] },
+  { id: 5, title: "Moana", genres: ["Fantasy", "Action"] },
+  { id: 6, title: "Philadelphia", genres: ["Drama"] },
+]).waitTask(wait));
+show("typing error", await films.search("philoudelphia"));
+show("highlighted", await films.search("wonder", { attributesToHighlight: ["*"] }));
+show("filterable", await films.updateFilterableAttributes(["id", "genres"]).waitTask(wait));
+show("filtered", await films.search("wonder", { filter: ["id > 1 AND genres = Action"] }));
+show("facets", await films.search("", { filter: ["genres = fantasy"], facets: ["genres"] }));
+
+// More of it, with real films.
 const movies = JSON.parse(readFileSync(moviesFile, "utf8")).map((movie, number) => ({ id: number + 1, ...movie }));
 const index = client.index("movies");
 
