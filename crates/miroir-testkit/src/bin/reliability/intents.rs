@@ -31,25 +31,51 @@ const SIZES: [usize; 2] = [1, LARGE];
 /// Longest wait until what was written has been applied.
 const APPLIED_LIMIT: Duration = Duration::from_secs(600);
 
+/// Until when writes are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The last is acknowledged: how fast a burst is taken.
+    Acknowledged,
+    /// The last has been carried out: what can be kept up.
+    CarriedOut,
+}
+
+impl Until {
+    /// Both, in the order of [`Rates`].
+    pub const ALL: [Self; 2] = [Self::Acknowledged, Self::CarriedOut];
+
+    /// For the tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::CarriedOut => "carried out",
+        }
+    }
+}
+
+/// Writes in a second, in the order of [`Until::ALL`].
+type Rates = [f64; 2];
+
 /// Writes in a second, with and without, per round.
 pub struct Writing {
     /// Documents in each body.
     pub size: usize,
     /// Intents recorded.
-    pub with: Vec<f64>,
+    with: Vec<Rates>,
     /// Not recorded.
-    pub without: Vec<f64>,
+    without: Vec<Rates>,
 }
 
 impl Writing {
     /// With to without.
-    pub fn ratio(&self) -> f64 {
-        median_ratio(&self.with, &self.without)
+    pub fn ratio(&self, until: Until) -> f64 {
+        let of = |rates: &[Rates]| rates.iter().map(|one| one[until as usize]).collect::<Vec<_>>();
+        median_ratio(&of(&self.with), &of(&self.without))
     }
 
-    /// The median of the rounds.
-    pub fn typical(rates: &[f64]) -> f64 {
-        median(rates.iter().copied())
+    /// The medians of the rounds, with and without.
+    pub fn typical(&self, until: Until) -> [f64; 2] {
+        [&self.with, &self.without].map(|rates| median(rates.iter().map(|one| one[until as usize])))
     }
 }
 
@@ -77,8 +103,8 @@ impl Side {
         Self { client, _serving: AbortOnDropHandle::new(serving), _nodes: nodes, _directory: directory }
     }
 
-    /// Writes in a second, until the last is acknowledged. Leaves nothing behind.
-    async fn write(&self, bodies: &Arc<Vec<Vec<u8>>>, clients: usize, settings: &Value) -> f64 {
+    /// Makes an index, writes, and leaves nothing behind.
+    async fn write(&self, bodies: &Arc<Vec<Vec<u8>>>, clients: usize, settings: &Value) -> Rates {
         let index = json!({ "uid": INDEX, "primaryKey": "id" });
         self.client.wait_success(self.client.post("/indexes", &index).await).await;
         let changed = self.client.patch(&format!("/indexes/{INDEX}/settings"), settings).await;
@@ -89,11 +115,12 @@ impl Side {
         let parts: Vec<Part> =
             bodies.iter().map(|body| Part::post(address, &path, MASTER_KEY, body)).collect();
         let writing = tokio::task::spawn_blocking(move || closed_loop(&parts, clients));
-        let seconds = writing.await.expect("the clients end well");
-
+        let begun = writing.await.expect("the clients end well");
+        let acknowledged = begun.elapsed();
         self.wait_applied().await;
+        let carried_out = begun.elapsed();
         self.client.wait_success(self.client.delete(&format!("/indexes/{INDEX}")).await).await;
-        bodies.len() as f64 / seconds
+        [acknowledged, carried_out].map(|time| bodies.len() as f64 / time.as_secs_f64())
     }
 
     async fn wait_applied(&self) {
@@ -105,7 +132,7 @@ impl Side {
                 Some(task) if task["status"] == "failed" => panic!("a write failed: {task}"),
                 Some(task) => assert!(begun.elapsed() < APPLIED_LIMIT, "not applied in time: {task}"),
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -154,7 +181,7 @@ pub async fn measure(workload: &Workload, options: &Options) -> Vec<Writing> {
                 rates.push(side.write(&bodies, options.clients, &workload.settings).await);
             }
             let (with, without) = (writing.with[round], writing.without[round]);
-            println!("bodies of {size}, round {}: {with:.1} with, {without:.1} without", round + 1);
+            println!("bodies of {size}, round {}: {with:.1?} with, {without:.1?} without", round + 1);
         }
         results.push(writing);
     }
@@ -170,8 +197,8 @@ fn bodies(workload: &Workload, size: usize, count: usize) -> Vec<Vec<u8>> {
     bodies
 }
 
-/// Seconds from the first write to the last acknowledgement.
-fn closed_loop(writes: &[Part], clients: usize) -> f64 {
+/// Writes until the last is acknowledged. Returns when the first began.
+fn closed_loop(writes: &[Part], clients: usize) -> Instant {
     let (next, ready) = (AtomicUsize::new(0), Barrier::new(clients));
     let client = || {
         let mut line = Line::default();
@@ -186,5 +213,5 @@ fn closed_loop(writes: &[Part], clients: usize) -> f64 {
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
         clients.into_iter().map(|client| client.join().expect("a client ends well")).min()
     });
-    first.map_or(f64::NAN, |begun| begun.elapsed().as_secs_f64())
+    first.expect("there are clients")
 }

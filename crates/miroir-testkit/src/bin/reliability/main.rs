@@ -46,7 +46,14 @@ async fn main() {
         report.slow = Some(slow::measure(&workload(options.documents, options.searches), &options).await);
     }
     if options.wants(Part::Repair) {
-        report.repairs = Some(repair::measure(&workload(options.repair_documents, 0), &options).await);
+        let without_places = Workload::without_places(options.seed, options.repair_documents, BATCH, 0);
+        for (of, workload) in [
+            ("documents without `_geo`", without_places),
+            ("documents with `_geo`", workload(options.repair_documents, 0)),
+        ] {
+            println!("repair of {of}");
+            report.repairs.push((of, repair::measure(&workload, &options).await));
+        }
     }
     if options.wants(Part::Intents) {
         let documents = options.small_writes.max(options.large_writes * intents::LARGE);

@@ -3,7 +3,7 @@
 use miroir_testkit::figures::goal::{self, Bound, Goal, Unit};
 
 use crate::injury::{How, Injured};
-use crate::intents::Writing;
+use crate::intents::{Until, Writing};
 use crate::repair::{Absence, Repairs};
 use crate::slow::{DELAY, Slow, Stretch, typical};
 
@@ -14,8 +14,8 @@ pub struct Report {
     pub injured: Vec<Injured>,
     /// A slow node.
     pub slow: Option<Slow>,
-    /// A node that came back.
-    pub repairs: Option<Repairs>,
+    /// A node that came back, by what the documents are.
+    pub repairs: Vec<(&'static str, Repairs)>,
     /// With and without intents.
     pub writing: Vec<Writing>,
 }
@@ -25,7 +25,7 @@ impl Report {
     pub fn tables(&self) -> String {
         let injured = if self.injured.is_empty() { String::new() } else { injury_table(&self.injured) };
         let slow = self.slow.as_ref().map(slow_table).unwrap_or_default();
-        let repairs = self.repairs.as_ref().map(repair_table).unwrap_or_default();
+        let repairs = if self.repairs.is_empty() { String::new() } else { repair_table(&self.repairs) };
         let writing = if self.writing.is_empty() { String::new() } else { writing_table(&self.writing) };
         [goal::table(&self.goals()), injured, slow, repairs, writing].concat()
     }
@@ -56,15 +56,17 @@ impl Report {
                 ),
             ]);
         }
-        if let Some(repairs) = &self.repairs {
+        for (of, repairs) in &self.repairs {
             for (absence, how) in [(Absence::CutOff, "cut off"), (Absence::Killed, "killed")] {
-                let what = format!("repair of a node that was {how} and missed 1 % to a full copy, in time");
+                let what =
+                    format!("repair of a node that was {how} and missed 1 % to a full copy, in time; {of}");
                 goals.push(Goal::new(what, Bound::AtMost(0.1), repairs.ratio(absence), Unit::Times));
             }
         }
-        for writing in &self.writing {
-            let what = format!("writes with intents to without, bodies of {}", documents(writing.size));
-            goals.push(Goal::new(what, Bound::AtLeast(0.95), writing.ratio(), Unit::Times));
+        for (writing, until) in self.writing.iter().flat_map(|one| Until::ALL.map(|until| (one, until))) {
+            let (size, until_when) = (documents(writing.size), until.label());
+            let what = format!("writes {until_when} in a second with intents to without, bodies of {size}");
+            goals.push(Goal::new(what, Bound::AtLeast(0.95), writing.ratio(until), Unit::Times));
         }
         goals
     }
@@ -120,39 +122,48 @@ fn slow_table(slow: &Slow) -> String {
     )
 }
 
-fn repair_table(repairs: &Repairs) -> String {
-    let line = |label: &str, seconds: &[f64]| {
+fn repair_table(all: &[(&str, Repairs)]) -> String {
+    let line = |of: &str, absence: Absence, seconds: &[f64]| {
         let rounds: Vec<String> = seconds.iter().map(|one| format!("{one:.2}")).collect();
         let median = Repairs::typical(seconds);
         let median = if median.is_nan() { "not measured".to_owned() } else { format!("{median:.2} s") };
-        format!("| {label} | {median} | {} |\n", rounds.join(", "))
+        format!("| {of} | {} | {median} | {} |\n", absence.label(), rounds.join(", "))
     };
-    let failure = repairs.failure.as_ref().map(|failure| format!("\nNot to the end: {failure}.\n"));
+    let lines = |(of, repairs): &(&str, Repairs)| {
+        Absence::ALL.map(|absence| line(of, absence, repairs.after(absence))).concat()
+    };
+    let failure = |(of, repairs): &(&str, Repairs)| {
+        let failure = repairs.failure.as_ref()?;
+        Some(format!("\n{of}: not to the end: {failure}.\n"))
+    };
     format!(
         "\n### Repair\n\n3 nodes, RF 2; from the moment the node can be reached (the first answer of its `/health`) until \
          every replica was active, and found equal when read directly.\n\n\
-         | a node comes back that was | median | rounds, in seconds |\n|---|---:|---|\n{}{}",
-        Absence::ALL.map(|absence| line(absence.label(), repairs.after(absence))).concat(),
-        failure.unwrap_or_default(),
+         | of | a node comes back that was | median | rounds, in seconds |\n|---|---|---:|---|\n{}{}",
+        all.iter().map(lines).collect::<String>(),
+        all.iter().filter_map(failure).collect::<String>(),
     )
 }
 
 fn writing_table(results: &[Writing]) -> String {
-    let line = |writing: &Writing| {
-        let (with, without) = (Writing::typical(&writing.with), Writing::typical(&writing.without));
-        let (size, ratio) = (writing.size as f64, writing.ratio());
+    let line = |writing: &Writing, until: Until| {
+        let [with, without] = writing.typical(until);
+        let (size, ratio) = (writing.size as f64, writing.ratio(until));
         format!(
-            "| {} | {with:.1} | {without:.1} | {:.0} | {:.0} | {ratio:.3} |\n",
+            "| {} | {} | {with:.1} | {without:.1} | {:.0} | {:.0} | {ratio:.3} |\n",
             documents(writing.size),
+            until.label(),
             with * size,
             without * size,
         )
     };
-    let lines: String = results.iter().map(line).collect();
+    let lines: String =
+        results.iter().flat_map(|writing| Until::ALL.map(|until| line(writing, until))).collect();
     format!(
-        "\n### Writes with and without intents\n\n3 nodes, RF 2, one index; until the last acknowledgement.\n\n\
-         | bodies of | writes/s with | without | documents/s with | without | with to without |\n\
-         |---|---:|---:|---:|---:|---:|\n{lines}"
+        "\n### Writes with and without intents\n\n3 nodes, RF 2, one index; from the first request until the last write is \
+         acknowledged, and until the last is carried out.\n\n\
+         | bodies of | until | writes/s with | without | documents/s with | without | with to without |\n\
+         |---|---|---:|---:|---:|---:|---:|\n{lines}"
     )
 }
 
