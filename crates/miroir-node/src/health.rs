@@ -110,6 +110,11 @@ impl Health {
         let _ = self.state.subscribe().wait_for(|state| *state == HealthState::Down).await;
     }
 
+    /// Waits until the node is in service; returns at once when it is.
+    pub async fn until_up(&self) {
+        let _ = self.state.subscribe().wait_for(|state| state.is_in_service()).await;
+    }
+
     /// Takes note that a probe which began then found the node to be what it was.
     pub(crate) fn recognise(&self, begun: Instant, connection: Option<ConnectionWatch>) {
         self.recognition.send_replace(Some(Recognition { begun, connection }));

@@ -19,7 +19,7 @@ use crate::version::refusal;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The same for a node that is not in service: it may have come back, and what it missed is waiting for it.
-const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(100);
+const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(50);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long one check of a recovering node may take.

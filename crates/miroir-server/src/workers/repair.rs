@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::future::select_all;
 use miroir_core::shard::ShardId;
 use tokio::sync::Notify;
 
@@ -36,6 +37,7 @@ impl Worker for RepairWorker {
     async fn step(&mut self, cluster: &Arc<Cluster>, report: &Report) -> Duration {
         self.put_off.retain(|(uid, _), _| cluster.handle(uid).view().is_some());
         let mut pause = LOOK_EVERY;
+        let mut awaited = HashMap::new();
         for view in cluster.indexes() {
             for (name, shards) in waiting(&view) {
                 pause = LOOK_AGAIN;
@@ -43,9 +45,11 @@ impl Worker for RepairWorker {
                 if self.put_off.get(&key).is_some_and(|(_, until)| Instant::now() < *until) {
                     continue;
                 }
-                let Some(target) = cluster.fleet.get(&name).filter(|node| node.health().is_up()) else {
+                let Some(target) = cluster.fleet.get(&name) else { continue };
+                if !target.health().is_up() {
+                    awaited.entry(name).or_insert_with(|| Box::pin(target.health().until_up()));
                     continue;
-                };
+                }
                 let index = cluster.handle(&view.record.uid);
                 let begun = Instant::now();
                 let repair = Repair { cluster, index: &index, target, shards: &shards, report };
@@ -70,7 +74,12 @@ impl Worker for RepairWorker {
                 }
             }
         }
-        pause
+        if awaited.is_empty() {
+            return pause;
+        }
+        // Either way it is time to look again.
+        drop(tokio::time::timeout(pause, select_all(awaited.into_values())).await);
+        Duration::ZERO
     }
 
     fn woken_by<'a>(&self, cluster: &'a Cluster) -> Option<&'a Notify> {
