@@ -79,7 +79,7 @@ setup_meilisearch() {
 setup_python() {
   local environment="$REPOSITORY_ROOT/.venv" wanted="$REPOSITORY_ROOT/crates/miroir-testkit/tests/sdk/requirements.txt"
   # Copied last, so a missing or other copy means an unfinished or outdated installation.
-  cmp -s "$wanted" "$environment/requirements.txt" && return
+  cmp -s "$wanted" "$environment/requirements.txt" && "$environment/bin/python" -c 'import meilisearch' 2>/dev/null && return
   { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; } ||
     apt_install python3 python3-venv -- "runs the official Python SDK"
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||

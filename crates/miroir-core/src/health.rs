@@ -24,7 +24,7 @@ const PROBES_TO_TRUST: u32 = 2;
 /// A node that goes down again within this time flaps.
 const FLAPS_WITHIN: Duration = Duration::from_secs(60);
 /// However much a node flaps, it is not asked for more than 2 to this power good probes in a row.
-const MOST_DOUBLINGS: u32 = 3;
+const MOST_DOUBLINGS: u32 = 4;
 
 /// How a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -316,7 +316,7 @@ mod tests {
             needed.push(probes);
             assert_eq!(health.note(Checked, at(round * 10_000 + 100)), Some((Recovering, Healthy)));
         }
-        assert_eq!(needed, [2, 4, 8, 8, 8]);
+        assert_eq!(needed, [2, 4, 8, 16, 16]);
         health.note(Refused, at(300_000));
         health.note(Probed, at(300_001));
         health.note(Probed, at(300_002));

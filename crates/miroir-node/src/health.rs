@@ -174,8 +174,9 @@ impl Health {
 
     /// Takes note of what was seen, and tells of a transition.
     pub(crate) fn note(&self, event: HealthEvent) {
-        // A connection that broke may be all that is seen of a node that was started again.
-        if event == HealthEvent::Failed {
+        // A connection that broke may be all that is seen of a node that was started again. One that is down already is
+        // probed in its turn: its probes break as well.
+        if event == HealthEvent::Failed && self.is_up() {
             self.probe_wanted.notify_one();
         }
         let mut machine = self.machine();

@@ -22,6 +22,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_EVERY_WHILE_OUT: Duration = Duration::from_millis(50);
 /// Longer than the silence after which a node is down: a late answer is life, if not health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// Before a node that answers well and failed its check is probed again, in addition.
+const PAUSE_AFTER_CHECK: Duration = Duration::from_millis(150);
 /// How long one check of a recovering node may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -136,6 +138,8 @@ async fn probe(node: &Arc<Node>, check: &dyn NodeCheck) {
             if node.health().set_error(&reason) {
                 warn!(node = %node.id(), reason, "node answers and stays out of service");
             }
+            // A check costs more than a probe, and may fail until somebody does something.
+            tokio::time::sleep(PAUSE_AFTER_CHECK).await;
         }
     }
 }
@@ -193,5 +197,28 @@ mod tests {
         let reason = fleet.get("old").unwrap().health().last_error().unwrap();
         assert!(reason.contains("it runs Meilisearch 1.12.8; upgrade it to 1.21 or newer"), "{reason}");
         assert_eq!(fleet.oldest_version(), (1, 21), "one that is not used has no say");
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_connections_break_is_probed_in_its_turn() {
+        // A stub, since what breaks connections is something else in the place of a node: a proxy that has none behind it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let fleet = Fleet::new([("broken", 0, address.as_str())].into_iter(), None).unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let check: Arc<dyn NodeCheck> = Arc::new(Anybody);
+        fleet.keep_probing(&tasks, &stop, &check);
+        let mut probes = 0;
+        let listening = async {
+            while let Ok((connection, _)) = listener.accept().await {
+                drop(connection);
+                probes += 1;
+            }
+        };
+        assert!(tokio::time::timeout(PROBE_EVERY_WHILE_OUT * 20, listening).await.is_err());
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        assert!((2..=60).contains(&probes), "{probes} connections in the time of 20 probes");
     }
 }

@@ -289,12 +289,11 @@ impl Repair<'_> {
         if seen.iter().any(|task| !own.contains(task)) {
             return Err(RepairError::NotNow("somebody else wrote to the node meanwhile".to_owned()));
         }
-        if self.cluster.downs(begun) != downs {
+        self.cluster.note_newest_task(self.target).await.map_err(RepairError::NotNow)?;
+        if !self.cluster.activate(self.index, name, &repaired, downs).await? {
             // What was compared with and what was copied may be of two disks.
             return Err(RepairError::NotNow("a node went down meanwhile".to_owned()));
         }
-        self.cluster.note_newest_task(self.target).await.map_err(RepairError::NotNow)?;
-        self.cluster.activate(self.index, name, &repaired).await?;
         let last = own.last().copied().or(before).map_or(String::new(), |task| task.to_string());
         self.cluster.store.put_meta(&activated_key(uid, name), &last).await?;
         Ok(changed)

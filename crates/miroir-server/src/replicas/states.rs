@@ -54,15 +54,20 @@ impl Cluster {
     }
 
     /// Makes replicas of a node active: for all to see, so that writes go there, and then in the store. Cut off in
-    /// between, they are repaired once more.
+    /// between, they are repaired once more. Nothing is done when a node of the index has gone down since `downs` of
+    /// them had: whoever puts its replicas aside waits for the same lock. Returns whether it was done.
     pub(crate) async fn activate(
         &self,
         index: &Index,
         node: &str,
         shards: &[ShardId],
-    ) -> Result<(), StoreError> {
+        downs: u64,
+    ) -> Result<bool, StoreError> {
         let _recording = index.recording.lock().await;
         let before = index.view();
+        if before.as_ref().is_some_and(|view| self.downs(view) != downs) {
+            return Ok(false);
+        }
         index.update(|view| {
             let mut exceptions = view.exceptions.clone();
             exceptions.retain(|(shard, name), _| name != node || !shards.contains(shard));
@@ -77,7 +82,7 @@ impl Cluster {
         if let (Err(_), Some(before)) = (&stored, before) {
             index.update(|view| IndexView::new(view.record.clone(), before.exceptions.clone(), Some(view)));
         }
-        stored
+        stored.map(|()| true)
     }
 }
 

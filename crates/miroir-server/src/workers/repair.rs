@@ -77,8 +77,13 @@ impl Worker for RepairWorker {
         if awaited.is_empty() {
             return pause;
         }
-        // Either way it is time to look again.
-        drop(tokio::time::timeout(pause, select_all(awaited.into_values())).await);
+        report.doing("waiting for nodes".to_owned());
+        // However that ends, it is time to look again.
+        tokio::select! {
+            _ = select_all(awaited.into_values()) => {}
+            () = cluster.repair_wanted.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
         Duration::ZERO
     }
 

@@ -7,8 +7,10 @@ import { generateTenantToken } from "meilisearch/token";
 
 const [url, key, moviesFile] = process.argv.slice(2);
 const client = new Meilisearch({ host: url, apiKey: key });
+// Node.js 18 has it under another name; the SDK signs tokens with it.
+globalThis.crypto ??= (await import("node:crypto")).webcrypto;
 const incidental = new Set([
-  "processingTimeMs", "taskUid", "uid", "batchUid", "enqueuedAt", "startedAt", "finishedAt", "duration",
+  "processingTimeMs", "taskUid", "batchUid", "enqueuedAt", "startedAt", "finishedAt", "duration",
   "createdAt", "updatedAt", "databaseSize", "usedDatabaseSize", "rawDocumentDbSize", "avgDocumentSize",
   "lastUpdate", "commitDate", "commitSha",
 ]);
@@ -17,7 +19,9 @@ const incidental = new Set([
 function comparable(value) {
   if (Array.isArray(value)) return value.map(comparable);
   if (value === null || typeof value !== "object") return value;
-  const fields = Object.entries(value).filter(([name]) => !incidental.has(name));
+  // The uid of a task or batch is a number, that of an index a name.
+  const isIncidental = ([name, part]) => incidental.has(name) || (name === "uid" && typeof part === "number");
+  const fields = Object.entries(value).filter((field) => !isIncidental(field));
   return Object.fromEntries(fields.sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, part]) => [name, comparable(part)]));
 }
 

@@ -14,7 +14,7 @@ from meilisearch.errors import MeilisearchApiError
 url, key, movies_file = sys.argv[1:]
 client = meilisearch.Client(url, key)
 INCIDENTAL = {
-    "processingTimeMs", "taskUid", "task_uid", "uid", "batchUid", "enqueuedAt", "enqueued_at", "startedAt", "started_at",
+    "processingTimeMs", "taskUid", "task_uid", "batchUid", "enqueuedAt", "enqueued_at", "startedAt", "started_at",
     "finishedAt", "finished_at", "duration", "created_at", "updated_at", "rawDocumentDbSize", "raw_document_db_size",
     "avgDocumentSize", "avg_document_size", "commitDate", "commitSha",
 }
@@ -32,7 +32,11 @@ def comparable(value):
         return [comparable(part) for part in value]
     fields = value if isinstance(value, dict) else vars(value)
     fields = fields.get("_Document__doc", fields)
-    return {name: comparable(part) for name, part in fields.items() if name not in INCIDENTAL}
+    # The uid of a task or batch is a number, that of an index a name.
+    return {
+        name: comparable(part) for name, part in fields.items()
+        if name not in INCIDENTAL and not (name == "uid" and isinstance(part, int))
+    }
 
 
 def show(step, value):

@@ -292,6 +292,8 @@ async fn tasks(steps: &mut Steps<'_>) -> Result<(), Error> {
     );
     let removed = TasksDeleteQuery::new(client).with_index_uids(["books"]).execute().await?;
     steps.done("deleted tasks", removed).await?;
-    steps.show("batches", client.get_batches().await?.results.first().map(|batch| &batch.index_uid));
+    let batches = client.get_batches().await?.results;
+    let last = batches.first().ok_or(Error::InvalidRequest)?;
+    steps.show("same batch", client.get_batch(last.uid).await?.finished_at == last.finished_at);
     steps.done("dump", client.create_dump().await?).await
 }
