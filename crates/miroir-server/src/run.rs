@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http_api;
 use crate::index::IndexView;
 use crate::workers;
+use crate::write::{INDEX_DELETION, SETTINGS_UPDATE};
 
 /// Acknowledged tasks that may wait for the follower; more are found in the store.
 const FOLLOWER_QUEUE: usize = 1_024;
@@ -125,10 +126,19 @@ impl Cluster {
             let states = exceptions.remove(&record.uid).unwrap_or_default();
             self.handle(&record.uid).set_view(Some(IndexView::new(record, states, None)));
         }
-        for task in self.store.unfinished().await? {
+        let unfinished = self.store.unfinished().await?;
+        for task in unfinished.iter().filter(|task| task.kind == INDEX_DELETION) {
+            let handle = self.handle(task.index_uid.as_deref().unwrap_or_default());
+            if handle.view().is_some() {
+                // A deletion takes the record away as it begins, so this is another index.
+                handle.begins_with(task.uid + 1);
+            }
+        }
+        for task in unfinished {
             let handle = self.handle(task.index_uid.as_deref().unwrap_or_default());
             handle.queue.lock().await.unknown.push(task.uid);
-            if let ("settingsUpdate", Some(view)) = (task.kind.as_str(), handle.view()) {
+            let view = handle.view().filter(|_| handle.has_begun_by(task.uid));
+            if let (SETTINGS_UPDATE, Some(view)) = (task.kind.as_str(), view) {
                 view.settings_in_flight.fetch_add(1, Ordering::AcqRel);
             }
         }

@@ -15,6 +15,7 @@ mod faceting;
 mod hash;
 mod lists;
 mod needs;
+mod overlay;
 mod routes;
 
 #[cfg(test)]
@@ -27,6 +28,9 @@ pub use self::hash::canonical_hash;
 pub(crate) use self::lists::RULES_BEFORE_THE_USERS;
 pub use self::lists::{default_ranking_rules, is_ours, ranking_rules_to_break_ties};
 pub use self::needs::{NodeNeeds, breaks_ties};
+pub use self::overlay::{
+    committed_overlay, overlay_with_change, overlay_with_embedders_of, with_facet_values_needed,
+};
 pub use self::routes::{camel_case, kebab_case};
 use crate::error::ApiError;
 
@@ -261,18 +265,6 @@ pub fn repair_node_form(user_settings: &Value, overlay: &Value, needs: NodeNeeds
         reset_surplus(embedders, found);
     }
     form
-}
-
-/// The overlay as it was before a change that nodes then failed to make: what users see has not changed, and
-/// it tells all but the secrets, which do no harm if kept.
-pub fn overlay_after_failure(user_settings: &Value, overlay: &Value) -> Value {
-    let mut restored = overlay.as_object().cloned().unwrap_or_default();
-    for name in [DISPLAYED, FACETING, RANKING_RULES] {
-        restored.remove(name);
-        let shown = user_settings.get(name).filter(|value| **value != json!(["*"]));
-        restored.extend(shown.map(|value| (name.to_owned(), value.clone())));
-    }
-    Value::Object(restored)
 }
 
 fn reset_surplus(form: &mut Value, found: &Value) {

@@ -80,10 +80,7 @@ fn the_rule_that_breaks_ties_is_added_to_the_rules_last_accepted() {
     let reset = apply("ranking-rules", SettingsMethod::Delete, &Value::Null, &other.overlay);
     assert_eq!(to_break_ties(&reset.overlay), default_node_settings(NEEDS)[RANKING_RULES]);
     let shown = json!({RANKING_RULES: ["typo"]});
-    assert_eq!(
-        to_break_ties(&overlay_after_failure(&shown, &change.overlay)),
-        json!(["typo", TIE_BREAK_RULE])
-    );
+    assert_eq!(to_break_ties(&committed_overlay(&shown, &change.overlay)), json!(["typo", TIE_BREAK_RULE]));
 }
 
 #[test]
@@ -206,7 +203,11 @@ fn facets_after(changes: &[Value]) -> (Value, Value) {
     let user = to_user(&node, &overlay);
     let replica = full_node_form(&user, &overlay, NEEDS);
     assert_eq!(replica[FACETING], node[FACETING], "{changes:?}");
-    let restored = overlay_after_failure(&user, &json!({FACETING: {"maxValuesPerFacet": 1}}));
+    assert_eq!(with_facet_values_needed(&node, &user, NEEDS), node, "{changes:?}");
+    let mut judged_wrong = node.clone();
+    judged_wrong[FACETING]["maxValuesPerFacet"] = json!(17);
+    assert_eq!(with_facet_values_needed(&judged_wrong, &user, NEEDS), node, "{changes:?}");
+    let restored = committed_overlay(&user, &json!({FACETING: {"maxValuesPerFacet": 1}}));
     assert_eq!(to_user(&node, &restored), user, "{changes:?}");
     let max = |settings: &Value| settings[FACETING]["maxValuesPerFacet"].clone();
     (max(&node), max(&user))
@@ -388,10 +389,45 @@ proptest! {
 fn a_failed_change_leaves_no_trace_in_the_overlay() {
     let user = json!({DISPLAYED: ["title"], FACETING: {"maxValuesPerFacet": 7, "sortFacetValuesBy": {"*": "alpha"}}});
     let changed = json!({FACETING: {"maxValuesPerFacet": 9}, "embedders": {"e": {"apiKey": "k"}}});
-    let restored = overlay_after_failure(&user, &changed);
+    let restored = committed_overlay(&user, &changed);
     assert_eq!(restored[DISPLAYED], json!(["title"]));
     assert_eq!(restored[FACETING]["maxValuesPerFacet"], json!(7));
     assert_eq!(restored["embedders"], changed["embedders"]);
     let all_shown = json!({DISPLAYED: ["*"]});
-    assert_eq!(overlay_after_failure(&all_shown, &json!({DISPLAYED: ["title"]})), json!({}));
+    assert_eq!(committed_overlay(&all_shown, &json!({DISPLAYED: ["title"]})), json!({}));
+}
+
+#[test]
+fn details_tell_what_a_change_makes_of_the_overlay() {
+    let whole = |body: Value| ("", SettingsMethod::Patch, body);
+    let mut overlay = json!({"embedders": {"e": {"apiKey": "k"}}});
+    let mut told = overlay.clone();
+    for (route, method, body) in [
+        whole(json!({DISPLAYED: ["b", "a", "b"], "stopWords": ["the"]})),
+        whole(json!({FACETING: {"maxValuesPerFacet": 7}, RANKING_RULES: ["words"]})),
+        ("faceting", SettingsMethod::Patch, json!({"sortFacetValuesBy": {"a": "count"}})),
+        ("displayed-attributes", SettingsMethod::Put, json!(["*"])),
+        ("ranking-rules", SettingsMethod::Delete, Value::Null),
+        whole(json!({FACETING: {"maxValuesPerFacet": null}})),
+        whole(json!({DISPLAYED: 3, FACETING: 4, RANKING_RULES: "words"})),
+        ("", SettingsMethod::Delete, Value::Null),
+    ] {
+        let change = apply(route, method, &body, &overlay);
+        overlay = change.overlay;
+        told = overlay_with_change(&told, &change.details, NEEDS);
+        for name in [DISPLAYED, FACETING, RANKING_RULES] {
+            assert_eq!(told.get(name), overlay.get(name), "{name} after {body}");
+        }
+    }
+    let keys = json!({"embedders": {"e": {"apiKey": "XXX"}}});
+    assert_eq!(overlay_with_change(&json!({"embedders": 1}), &keys, NEEDS), json!({"embedders": 1}));
+}
+
+#[test]
+fn what_is_known_of_embedders_is_taken_over() {
+    let overlay = json!({DISPLAYED: ["a"], "embedders": {"old": {}}});
+    let other = json!({DISPLAYED: ["b"], "embedders": {"new": {}}});
+    let expected = json!({DISPLAYED: ["a"], "embedders": {"new": {}}});
+    assert_eq!(overlay_with_embedders_of(&overlay, &other), expected);
+    assert_eq!(overlay_with_embedders_of(&overlay, &Value::Null), json!({DISPLAYED: ["a"]}));
 }

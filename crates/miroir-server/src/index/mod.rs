@@ -156,8 +156,8 @@ impl Index {
         self.first_task.store(task, Ordering::Release);
     }
 
-    /// Whether a task is about this index, not about an earlier one of the same name. True of all tasks from before
-    /// the process started.
+    /// Whether a task is about this index, not about an earlier one of the same name. Of tasks from before the process
+    /// started, a deletion that has not ended tells.
     pub(crate) fn has_begun_by(&self, task: u64) -> bool {
         self.first_task.load(Ordering::Acquire) <= task
     }

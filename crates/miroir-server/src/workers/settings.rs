@@ -9,19 +9,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::{canonical_hash, overlay_after_failure, to_user};
+use miroir_core::settings::{
+    canonical_hash, committed_overlay, overlay_with_change, to_user, with_facet_values_needed,
+};
 use miroir_node::{Node, NodeError};
-use miroir_store::{IndexRecord, NodeTask, StoreError};
+use miroir_store::{IndexRecord, NodeTask, StoreError, TaskQuery, TaskRecord, TaskStatus, TaskUid};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::replicas::node_tasks::wait_for;
 use crate::replicas::settings::{APPLY_LIMIT, Agreed, read_settings, replicas_of};
+use crate::write::SETTINGS_UPDATE;
 
 impl Cluster {
-    /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version.
-    pub(crate) async fn commit_settings(&self, index: &Index, nodes: &BTreeSet<&str>) -> Result<(), String> {
+    /// Reads the settings back from the nodes, makes them agree, and publishes them with the next version. `change` are
+    /// the details of the task that changed them, if it did.
+    pub(crate) async fn commit_settings(
+        &self,
+        index: &Index,
+        nodes: &BTreeSet<&str>,
+        change: Option<&Value>,
+    ) -> Result<(), String> {
         let Some(view) = index.view() else { return Ok(()) };
         // A node that missed earlier changes has no say in what they were.
         let is_read = |node: &str| {
@@ -43,19 +52,31 @@ impl Cluster {
                 Err(error) => tracing::warn!(%error, index = %index.uid, "cannot read settings back"),
             }
         }
-        let Some((hash, (agreed, _))) = by_hash.iter().max_by_key(|(_, (_, nodes))| nodes.len()) else {
+        let Some((agreed, _)) = by_hash.values().max_by_key(|(_, nodes)| nodes.len()) else {
             return Err("no node can be asked for its settings".to_owned());
         };
-        let (hash, agreed) = (hash.clone(), agreed.clone());
-        let settings = to_user(&agreed, &view.record.overlay);
+        let needs = self.needs(&view.record);
+        // Without the changes that were accepted after this one.
+        let committed = committed_overlay(&view.record.settings, &view.record.overlay);
+        let overlay = match change {
+            Some(details) => overlay_with_change(&committed, details, needs),
+            None => committed,
+        };
+        let settings = to_user(agreed, &overlay);
+        // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
+        // change is the one to compare after.
+        let counted = usize::from(change.is_some());
+        let is_last = view.settings_in_flight.load(Ordering::Acquire) <= counted;
+        let hash = match is_last {
+            true => canonical_hash(&with_facet_values_needed(agreed, &settings, needs)),
+            false => canonical_hash(agreed),
+        };
         let differing: Vec<Arc<Node>> = by_hash
             .into_iter()
             .filter(|(other, _)| *other != hash)
             .flat_map(|(_, (_, nodes))| nodes)
             .collect();
-        // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
-        // change is the one to compare after.
-        if view.settings_in_flight.load(Ordering::Acquire) <= 1 {
+        if is_last {
             for node in differing {
                 tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
                 let stale =
@@ -79,12 +100,17 @@ impl Cluster {
 
     /// A settings change that some nodes took and others found wrong: those that took it get back what was agreed
     /// before.
-    pub(crate) async fn restore_settings(&self, index: &Index, taken: &[NodeTask]) -> Result<(), String> {
+    pub(crate) async fn restore_settings(
+        &self,
+        index: &Index,
+        task: TaskUid,
+        taken: &[NodeTask],
+    ) -> Result<(), String> {
         let Some(view) = index.view() else { return Ok(()) };
         if view.settings_in_flight.load(Ordering::Acquire) > 1 {
             return Err("earlier settings changes are still being applied".to_owned());
         }
-        self.forget_settings_change(index).await.map_err(|error| error.to_string())?;
+        self.forget_settings_change(index, task).await.map_err(|error| error.to_string())?;
         let Some(view) = index.view() else { return Ok(()) };
         let agreed = Agreed {
             user: &view.record.settings,
@@ -107,18 +133,48 @@ impl Cluster {
         Ok(())
     }
 
-    /// A settings change failed on the nodes: what Miroir holds of it goes as well, unless other changes are on
-    /// their way, which were judged with it in mind.
-    pub(crate) async fn forget_settings_change(&self, index: &Index) -> Result<(), StoreError> {
+    /// A settings change failed on the nodes: what Miroir holds of it goes as well, and what it holds of other changes
+    /// on their way stays.
+    pub(crate) async fn forget_settings_change(
+        &self,
+        index: &Index,
+        task: TaskUid,
+    ) -> Result<(), StoreError> {
         let _recording = index.recording.lock().await;
         let Some(view) = index.view() else { return Ok(()) };
-        if view.settings_in_flight.load(Ordering::Acquire) > 1 {
-            return Ok(());
-        }
-        let overlay = overlay_after_failure(&view.record.settings, &view.record.overlay);
+        let overlay = self.overlay_without(index, &view, task).await?;
         let record = IndexRecord { overlay, ..view.record.clone() };
         self.store.put_index(record.clone()).await?;
         index.set_view(Some(IndexView::new(record, view.exceptions.clone(), Some(&view))));
         Ok(())
+    }
+
+    /// The overlay as it is without one of the changes that have not ended.
+    pub(crate) async fn overlay_without(
+        &self,
+        index: &Index,
+        view: &IndexView,
+        task: TaskUid,
+    ) -> Result<Value, StoreError> {
+        let needs = self.needs(&view.record);
+        let mut overlay = committed_overlay(&view.record.settings, &view.record.overlay);
+        for other in self.settings_changes(index).await?.iter().filter(|other| other.uid != task) {
+            overlay = overlay_with_change(&overlay, &other.details, needs);
+        }
+        Ok(overlay)
+    }
+
+    /// The tasks that change the settings of an index and have not ended, in the order in which they were accepted.
+    pub(crate) async fn settings_changes(&self, index: &Index) -> Result<Vec<TaskRecord>, StoreError> {
+        let query = TaskQuery {
+            index_uids: Some(vec![index.uid.clone()]),
+            types: Some(vec![SETTINGS_UPDATE.to_owned()]),
+            statuses: Some(vec![TaskStatus::Enqueued, TaskStatus::Processing]),
+            reverse: true,
+            ..TaskQuery::default()
+        };
+        let mut changes = self.store.tasks(query).await?.tasks;
+        changes.retain(|task| index.has_begun_by(task.uid));
+        Ok(changes)
     }
 }

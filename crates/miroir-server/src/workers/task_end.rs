@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::index::IndexView;
-use crate::write::{FORETOLD_ERROR, nothing_done, settle_settings};
+use crate::write::{FORETOLD_ERROR, INDEX_DELETION, SETTINGS_UPDATE, nothing_done, settle_settings};
 
 /// Pauses before it is tried again to end a task that could not be ended.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -69,7 +69,10 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
             continue;
         }
         match end_task(cluster, &mut task).await {
-            Ok(()) => ended = true,
+            Ok(true) => ended = true,
+            Ok(false) => {
+                followed.insert(uid, task);
+            }
             Err(error) => {
                 let is_worth_telling = task.end.put_off();
                 if is_worth_telling {
@@ -85,11 +88,21 @@ pub(super) async fn end_tasks(cluster: &Cluster, followed: &mut BTreeMap<u64, Fo
     ended
 }
 
-async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> {
+/// False when it has to wait for another one.
+async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<bool, String> {
     let uid = task.record.index_uid.clone().unwrap_or_default();
     let handle = cluster.handle(&uid);
     // An index of the same name may have been made since.
     let view = handle.view().filter(|_| handle.has_begun_by(task.record.uid));
+    let changes_settings = task.record.kind == SETTINGS_UPDATE;
+    let is_new = view.as_ref().is_some_and(|view| view.record.settings_version == 0);
+    if view.is_some() && (changes_settings || is_new) {
+        // What each change makes of the settings can be told only in their order.
+        let changes = cluster.settings_changes(&handle).await.map_err(|error| error.to_string())?;
+        if changes.first().is_some_and(|change| change.uid < task.record.uid) {
+            return Ok(false);
+        }
+    }
     let failures = failures(task);
     let nodes: BTreeSet<&str> = task.record.node_tasks.iter().map(|task| task.node.as_str()).collect();
     let succeeded: BTreeSet<&str> = nodes
@@ -112,15 +125,16 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
             error = failures.values().next().cloned();
         }
         cluster.put_aside(&handle, stale).await.map_err(|error| error.to_string())?;
-        let kind = task.record.kind.as_str();
-        let is_new = view.record.settings_version == 0;
-        let changes_settings = kind == "settingsUpdate";
         if error.is_none() && (changes_settings || is_new) && !task.end.settled {
-            cluster.commit_settings(&handle, &succeeded).await?;
+            let change = changes_settings.then_some(&task.record.details);
+            cluster.commit_settings(&handle, &succeeded, change).await?;
         }
         if changes_settings && !task.end.settled {
             if error.is_some() {
-                cluster.forget_settings_change(&handle).await.map_err(|error| error.to_string())?;
+                cluster
+                    .forget_settings_change(&handle, task.record.uid)
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             // Before the task is seen to have ended, and once: recording the end below may fail.
             settle_settings(view);
@@ -134,7 +148,7 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<(), String> 
     // Before it is seen to have ended: the next write may ask the nodes what it did.
     handle.task_ended(task.record.uid);
     cluster.store.finish(task.record.uid, outcome).await.map_err(|error| error.to_string())?;
-    Ok(())
+    Ok(true)
 }
 
 /// Nodes on which a part of the task failed for a reason that matters, with Meilisearch's error.
@@ -151,7 +165,7 @@ fn failures(task: &Followed) -> BTreeMap<String, Value> {
         // Sent twice, around a crash: the first one did it. (An index that was there before it was made is found by
         // `existed_before`.)
         let done_before = match task.record.kind.as_str() {
-            "indexDeletion" => code == "index_not_found",
+            INDEX_DELETION => code == "index_not_found",
             _ => code == INDEX_EXISTS,
         };
         if !done_before {
@@ -305,7 +319,7 @@ fn details(cluster: &Cluster, task: &Followed, failed: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use miroir_node::Fleet;
     use miroir_store::{IndexRecord, NewTask, NodeTask, SqliteStore, TaskRecord};
@@ -340,7 +354,7 @@ mod tests {
         Cluster::new(config, store, fleet, Default::default(), acknowledged)
     }
 
-    /// A settings change that has failed on the only node.
+    /// A task that has failed on the only node.
     fn failed(mut record: TaskRecord) -> Followed {
         record.node_tasks = vec![NodeTask { node: "a".to_owned(), task_uid: 1, enqueued_at: None }];
         let state = NodeTaskState {
@@ -356,10 +370,8 @@ mod tests {
         task
     }
 
-    #[tokio::test]
-    async fn a_task_that_cannot_be_ended_waits_and_holds_up_no_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let cluster = cluster(directory.path());
+    /// An index with changes of settings on their way.
+    fn movies(cluster: &Cluster, changes: usize) -> Arc<AtomicUsize> {
         let record = IndexRecord {
             uid: "movies".to_owned(),
             node_uid: "movies".to_owned(),
@@ -379,22 +391,34 @@ mod tests {
         };
         let view = IndexView::new(record, Default::default(), None);
         let in_flight = Arc::clone(&view.settings_in_flight);
-        // These two, and two that were sent after them.
-        in_flight.store(4, Ordering::Release);
+        in_flight.store(changes, Ordering::Release);
         cluster.handle("movies").set_view(Some(view));
+        in_flight
+    }
+
+    async fn begin(cluster: &Cluster, kind: &str) -> TaskRecord {
         let task = NewTask {
             index_uid: Some("movies".to_owned()),
-            kind: "settingsUpdate".to_owned(),
+            kind: kind.to_owned(),
             details: json!({}),
             enqueued_at: now(),
             outcome: None,
             marks: Default::default(),
         };
-        let first = cluster.store.begin(task.clone(), None).await.unwrap();
-        let known = cluster.store.begin(task, None).await.unwrap();
-        let known = cluster.store.task(known).await.unwrap().unwrap();
+        let task = cluster.store.begin(task, None).await.unwrap();
+        cluster.store.task(task).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_task_that_cannot_be_ended_waits_and_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = cluster(directory.path());
+        // This one, and two that were sent after it.
+        let in_flight = movies(&cluster, 3);
+        let first = begin(&cluster, "documentDeletion").await.uid;
+        let known = begin(&cluster, "documentDeletion").await;
         // The store does not know the one that comes first, so it cannot be ended.
-        let unknown = TaskRecord { uid: known.uid + 1, ..known.clone() };
+        let unknown = TaskRecord { uid: known.uid + 1, kind: SETTINGS_UPDATE.to_owned(), ..known.clone() };
         let mut followed = BTreeMap::from([(first, failed(unknown)), (known.uid, failed(known.clone()))]);
 
         assert!(end_tasks(&cluster, &mut followed).await);
@@ -408,5 +432,29 @@ mod tests {
         assert!(!end_tasks(&cluster, &mut followed).await);
         assert_eq!(in_flight.load(Ordering::Acquire), 2, "counted down once");
         assert!(followed[&first].end.not_before > put_off, "it is put off once more");
+    }
+
+    #[tokio::test]
+    async fn changes_of_settings_end_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = cluster(directory.path());
+        let in_flight = movies(&cluster, 2);
+        let first = begin(&cluster, SETTINGS_UPDATE).await;
+        let between = begin(&cluster, "documentDeletion").await;
+        let second = begin(&cluster, SETTINGS_UPDATE).await;
+        // Nobody follows the first one at this moment.
+        let mut followed = BTreeMap::from([&between, &second].map(|task| (task.uid, failed(task.clone()))));
+        assert!(end_tasks(&cluster, &mut followed).await);
+        assert_eq!(followed.keys().copied().collect::<Vec<_>>(), [second.uid]);
+        assert_eq!(in_flight.load(Ordering::Acquire), 2);
+        assert!(followed[&second.uid].end.is_due(), "it is not put off");
+
+        followed.insert(first.uid, failed(first.clone()));
+        assert!(end_tasks(&cluster, &mut followed).await);
+        assert!(followed.is_empty());
+        assert_eq!(in_flight.load(Ordering::Acquire), 0);
+        let ends = cluster.store.ended_tasks(0, 10).await.unwrap();
+        let ends: Vec<u64> = ends.iter().map(|(_, task)| task.uid).collect();
+        assert_eq!(ends, [between.uid, first.uid, second.uid]);
     }
 }

@@ -25,7 +25,7 @@ use crate::index::{Index, IndexView};
 use crate::read::reserved_field;
 use crate::write::dispatch::Dispatched;
 use crate::write::operation::{Operation, Payload};
-use crate::write::outcome::{failed_outcome, with_committed_settings};
+use crate::write::outcome::{failed_outcome, with_changes_of_others};
 use crate::write::positions::PendingWrites;
 use crate::write::prepare::content_rules;
 use crate::write::recovery::Interrupted;
@@ -118,7 +118,7 @@ impl Cluster {
             Err(Failed::Told(error)) => ended(failed(&error)).await,
             Err(Failed::NotNow(error)) => Err(error),
             Ok((operation, payload, record)) => {
-                self.record_edit(index, pending, task, details, (operation, payload, record)).await
+                self.record_edit(index, pending, &view, task, details, (operation, payload, record)).await
             }
         }
     }
@@ -241,13 +241,14 @@ impl Cluster {
         &self,
         index: &Index,
         pending: &mut PendingWrites,
+        judged_by: &IndexView,
         task: u64,
         details: Value,
         (operation, payload, record): (Operation, Payload, IndexRecord),
     ) -> Result<Done, LaterError> {
         let recording = index.recording.lock().await;
         let before = index.view();
-        let record = with_committed_settings(record, before.as_deref());
+        let record = with_changes_of_others(record, Some(judged_by), before.as_deref());
         let every_shard: Arc<[bool]> = vec![true; usize::from(record.shards)].into();
         let intent = Intent {
             operation: serde_json::to_value(&operation)

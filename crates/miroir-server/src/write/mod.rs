@@ -36,6 +36,7 @@ pub use positions::PendingWrites;
 pub(crate) use refusal::unavailable;
 pub(crate) use repeat::key_reused;
 pub use request::WriteRequest;
+pub(crate) use request::{INDEX_DELETION, SETTINGS_UPDATE};
 pub(crate) use scratch::{NOWHERE, is_scratch};
 pub use sequencer::{Accepted, TaskSummary};
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use miroir_core::error::{ApiError, ErrorType};
+use miroir_core::settings::overlay_with_embedders_of;
 use miroir_store::{Acknowledgement, IndexChange, IndexRecord, StoreError, TaskOutcome, TaskStatus};
 use serde_json::Value;
 
@@ -75,6 +76,7 @@ impl Cluster {
         index: &Index,
         task_uid: u64,
         before: Option<&IndexView>,
+        after: Option<&IndexView>,
         operation: &Operation,
     ) -> Result<(), StoreError> {
         let _recording = index.recording.lock().await;
@@ -82,7 +84,7 @@ impl Cluster {
             // The next write may have been recorded, and counts positions from where this one ended.
             self.store.take_back(task_uid, Vec::new()).await?;
         } else {
-            self.restore(index, task_uid, before, operation).await?;
+            self.restore(index, task_uid, before, after, operation).await?;
         }
         index.task_ended(task_uid);
         // A read of its session may have begun to wait for it.
@@ -90,16 +92,24 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes a write back and makes the index's record what it was before.
+    /// Takes a write back and makes the index's record what it was before, but for what others changed since.
     async fn restore(
         &self,
         index: &Index,
         task_uid: u64,
         before: Option<&IndexView>,
+        after: Option<&IndexView>,
         operation: &Operation,
     ) -> Result<(), StoreError> {
         let current = index.view();
-        let record = before.map(|view| with_committed_settings(view.record.clone(), current.as_deref()));
+        let mut record =
+            before.map(|view| with_changes_of_others(view.record.clone(), after, current.as_deref()));
+        if let (Operation::ChangeSettings { .. }, Some(record), Some(current)) =
+            (operation, &mut record, &current)
+        {
+            let overlay = self.overlay_without(index, current, task_uid).await?;
+            record.overlay = overlay_with_embedders_of(&overlay, &record.overlay);
+        }
         let undo = match &record {
             Some(record) => IndexChange::Put(Box::new(record.clone())),
             None => IndexChange::Delete(index.uid.clone()),
@@ -129,7 +139,7 @@ pub fn failed_outcome(error: &ApiError) -> TaskOutcome {
 }
 
 /// The record with the settings that were committed while the write was being prepared.
-pub(super) fn with_committed_settings(record: IndexRecord, current: Option<&IndexView>) -> IndexRecord {
+fn with_committed_settings(record: IndexRecord, current: Option<&IndexView>) -> IndexRecord {
     match current {
         None => record,
         Some(current) => IndexRecord {
@@ -141,20 +151,22 @@ pub(super) fn with_committed_settings(record: IndexRecord, current: Option<&Inde
     }
 }
 
-/// The record as a write makes it, with what others changed of it while the write was being prepared.
+/// The record as it was made of `before`, with what others changed of that meanwhile.
 pub(super) fn with_changes_of_others(
     mut record: IndexRecord,
     before: Option<&IndexView>,
     current: Option<&IndexView>,
 ) -> IndexRecord {
     if let (Some(before), Some(current)) = (before, current) {
-        // A settings change that failed on the nodes is forgotten.
+        // A settings change may have failed on the nodes, and be forgotten.
         if record.overlay == before.record.overlay {
             record.overlay = current.record.overlay.clone();
         }
         // A repair tells which nodes it brought out of order.
-        let more = current.record.disordered.iter().filter(|node| !record.disordered.contains(*node));
-        let more: Vec<String> = more.cloned().collect();
+        let is_known =
+            |node: &String| before.record.disordered.contains(node) || record.disordered.contains(node);
+        let more: Vec<String> =
+            current.record.disordered.iter().filter(|node| !is_known(node)).cloned().collect();
         record.disordered.extend(more);
     }
     with_committed_settings(record, current)

@@ -226,7 +226,7 @@ impl Cluster {
             self.drop_index(node_uid, view.map(IndexView::nodes).unwrap_or_default()).await?;
             index_changes.push(IndexChange::Delete(index.uid.clone()));
         } else if matches!(write.operation, Operation::ChangeSettings { .. }) {
-            self.restore_settings(index, &write.dispatched.node_tasks).await?;
+            self.restore_settings(index, write.task_uid, &write.dispatched.node_tasks).await?;
         } else if !write.dispatched.acknowledged.is_empty() {
             let (took, refused) = (&write.dispatched.acknowledged, write.dispatched.reasons());
             tracing::error!(

@@ -84,14 +84,19 @@ pub struct ToSend {
     pub record: Option<IndexRecord>,
 }
 
+/// Meilisearch's name for a change of settings.
+pub(crate) const SETTINGS_UPDATE: &str = "settingsUpdate";
+/// The same for the deletion of an index.
+pub(crate) const INDEX_DELETION: &str = "indexDeletion";
+
 impl WriteRequest {
     /// Meilisearch's name for the kind of task.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CreateIndex { .. } => "indexCreation",
             Self::UpdateIndex { .. } => "indexUpdate",
-            Self::DeleteIndex => "indexDeletion",
-            Self::ChangeSettings { .. } => "settingsUpdate",
+            Self::DeleteIndex => INDEX_DELETION,
+            Self::ChangeSettings { .. } => SETTINGS_UPDATE,
             Self::AddDocuments { .. } => "documentAdditionOrUpdate",
             Self::DeleteDocuments { .. } | Self::DeleteByFilter { .. } | Self::ClearDocuments => {
                 "documentDeletion"

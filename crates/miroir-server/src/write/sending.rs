@@ -24,6 +24,8 @@ pub(super) struct Recorded {
     pub payload: Payload,
     /// The index before the write, if there was one.
     pub before: Option<Arc<IndexView>>,
+    /// The index as the write made it, if it left one.
+    pub after: Option<Arc<IndexView>>,
     /// The index by which the write was judged.
     pub view: Arc<IndexView>,
     /// The shards whose replicas must take it.
@@ -47,7 +49,8 @@ impl From<ApiError> for NotAccepted {
 impl Cluster {
     /// Sends a write, and records what came of it.
     pub(super) async fn send(&self, index: &Index, write: Recorded) -> Result<Accepted, NotAccepted> {
-        let Recorded { task_uid, kind, enqueued_at, operation, payload, before, view, concerned } = write;
+        let Recorded { task_uid, kind, enqueued_at, operation, payload, before, after, view, concerned } =
+            write;
         let uid = index.uid.as_str();
         // The writes before it may have shown that a replica is behind.
         let view = index.view().unwrap_or(view);
@@ -71,7 +74,8 @@ impl Cluster {
             && dispatched.came_to_nothing()
         {
             let error = self.node_refusal(before.as_deref(), *status, body);
-            let undone = self.take_back(index, task_uid, before.as_deref(), &operation).await;
+            let undone =
+                self.take_back(index, task_uid, before.as_deref(), after.as_deref(), &operation).await;
             if before.is_none()
                 && let Err(reasons) =
                     self.drop_index(&view.record.node_uid, dispatched.prepared.clone()).await

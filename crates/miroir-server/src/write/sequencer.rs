@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use miroir_core::error::ApiError;
+use miroir_core::settings::{overlay_with_change, overlay_with_embedders_of};
 use miroir_core::shard::ShardId;
 use miroir_store::{IndexChange, IndexRecord, Intent, NewTask, TaskOutcome, TaskStatus, WriteMarks};
 use serde::Serialize;
@@ -215,16 +216,26 @@ impl Cluster {
     ) -> Result<Recorded, ApiError> {
         let ToSend { operation, details, payload, record } = write;
         let uid = index.uid.as_str();
-        let before = index.view();
         // What the write is judged by: the index as it is, or as the write makes it.
-        let view = match (&before, &record) {
-            (Some(view), _) => Arc::clone(view),
+        let view = match (index.view(), &record) {
+            (Some(view), _) => view,
             (None, Some(record)) => Arc::new(IndexView::new(record.clone(), Default::default(), None)),
             (None, None) => return Err(ApiError::internal("a write without an index")),
         };
         let concerned = operation.shards_concerned(view.record.shards, &payload);
         self.check_reachable(&view, &concerned, self.config.min_write_acks.max(1))?;
 
+        let recording = index.recording.lock().await;
+        let before = index.view();
+        let mut record = record.map(|record| with_changes_of_others(record, judged_by, before.as_deref()));
+        if let (Operation::ChangeSettings { .. }, Some(record), Some(before)) =
+            (&operation, &mut record, &before)
+        {
+            // One that it was judged by may have failed since.
+            let needs = self.needs(&before.record);
+            let overlay = overlay_with_change(&before.record.overlay, &details, needs);
+            record.overlay = overlay_with_embedders_of(&overlay, &record.overlay);
+        }
         let task = NewTask {
             index_uid: Some(uid.to_owned()),
             kind: kind.to_owned(),
@@ -233,8 +244,6 @@ impl Cluster {
             outcome: None,
             marks,
         };
-        let recording = index.recording.lock().await;
-        let record = record.map(|record| with_changes_of_others(record, judged_by, index.view().as_deref()));
         let operation_json = serde_json::to_value(&operation)
             .map_err(|error| ApiError::internal(format!("the write cannot be recorded: {error}")))?;
         let every_shard: Arc<[bool]> = vec![true; usize::from(view.record.shards)].into();
@@ -251,8 +260,9 @@ impl Cluster {
             let exceptions = index.view().map(|view| view.exceptions.clone()).unwrap_or_default();
             IndexView::new(record, exceptions, before.as_deref())
         }));
-        // Before anyone else may change the record: a change that failed is undone only where no other is on its way.
-        if let (Operation::ChangeSettings { .. }, Some(view)) = (&operation, index.view()) {
+        // Before anyone else may change the record: nodes are compared only where no other change is on its way.
+        let after = index.view();
+        if let (Operation::ChangeSettings { .. }, Some(view)) = (&operation, &after) {
             view.settings_in_flight.fetch_add(1, Ordering::AcqRel);
         }
         drop(recording);
@@ -260,7 +270,7 @@ impl Cluster {
             pending.begin_anew();
         }
         remember(pending, task_uid, &operation, &payload);
-        Ok(Recorded { task_uid, kind, enqueued_at, operation, payload, before, view, concerned })
+        Ok(Recorded { task_uid, kind, enqueued_at, operation, payload, before, after, view, concerned })
     }
 
     /// Waits until the outcomes of earlier writes are known or applied, so that positions can be told. Not while some
