@@ -1,11 +1,12 @@
 //! Starting and stopping the service.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use miroir_node::{Fleet, NodeCheck};
-use miroir_store::{SqliteStore, Store, StoreError};
+use miroir_store::{SqliteStore, Store, StoreError, TaskQuery, TaskStatus};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -127,11 +128,20 @@ impl Cluster {
             self.handle(&record.uid).set_view(Some(IndexView::new(record, states, None)));
         }
         let unfinished = self.store.unfinished().await?;
-        for task in unfinished.iter().filter(|task| task.kind == INDEX_DELETION) {
-            let handle = self.handle(task.index_uid.as_deref().unwrap_or_default());
-            if handle.view().is_some() {
-                // A deletion takes the record away as it begins, so this is another index.
-                handle.begins_with(task.uid + 1);
+        // A deletion takes the record away as it begins, so an index that is there was made after the last one.
+        let names: BTreeSet<String> = unfinished.iter().filter_map(|task| task.index_uid.clone()).collect();
+        for uid in names {
+            let handle = self.handle(&uid);
+            let query = TaskQuery {
+                index_uids: Some(vec![uid]),
+                types: Some(vec![INDEX_DELETION.to_owned()]),
+                statuses: Some(vec![TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded]),
+                limit: Some(1),
+                ..TaskQuery::default()
+            };
+            let deletions = self.store.tasks(query).await?.tasks;
+            if let (Some(deletion), Some(_)) = (deletions.first(), handle.view()) {
+                handle.begins_with(deletion.uid + 1);
             }
         }
         for task in unfinished {

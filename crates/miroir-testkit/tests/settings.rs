@@ -170,6 +170,29 @@ async fn nor_when_miroir_is_killed_before_they_have_ended() {
     assert_nothing_is_left_of_failures(SHAPE, true).await;
 }
 
+/// Nobody compares nodes when the last change has failed, but what they are to hold is known.
+#[tokio::test]
+async fn what_a_failed_change_left_on_nodes_is_found_and_mended() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    let index = "films";
+    create(&oracle, index).await;
+    let changes = [
+        failing(json!({ "faceting": { "maxValuesPerFacet": 5000 } })),
+        json!({ "faceting": { "sortFacetValuesBy": { "year": "alpha" } }, "filterableAttributes": ["year"] }),
+        failing(json!({ "stopWords": ["the"] })),
+    ];
+    let (expected, found) = tokio::join!(
+        send(oracle.reference_client(), index, &changes),
+        send(oracle.subject_client(), index, &changes)
+    );
+    let (expected, found) =
+        tokio::join!(ends_of(oracle.reference_client(), &expected), ends_of(oracle.subject_client(), &found));
+    assert_eq!(found, expected);
+    let verify = json!({ "index": index, "repair": true });
+    oracle.cluster().admin().post("/_miroir/verify", &verify).await.ok();
+    assert_alike(&mut oracle, SHAPE, index).await;
+}
+
 /// A node goes down that has the first change and not the second, which so could end before it.
 #[tokio::test]
 async fn the_last_change_stays_whichever_node_is_waited_for() {

@@ -157,9 +157,14 @@ impl Index {
     }
 
     /// Whether a task is about this index, not about an earlier one of the same name. Of tasks from before the process
-    /// started, a deletion that has not ended tells.
+    /// started, the last deletion of an index of that name tells.
     pub(crate) fn has_begun_by(&self, task: u64) -> bool {
-        self.first_task.load(Ordering::Acquire) <= task
+        self.first_task() <= task
+    }
+
+    /// The first task that is about this index, as far as that is known.
+    pub(crate) fn first_task(&self) -> u64 {
+        self.first_task.load(Ordering::Acquire)
     }
 
     /// Grows before a task is seen to have ended, and when an active replica was mended. Two reads that began in the same generation may have the same

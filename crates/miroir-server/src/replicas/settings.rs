@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use miroir_core::replica::ReplicaState;
@@ -24,17 +25,23 @@ pub(crate) const APPLY_LIMIT: Duration = Duration::from_secs(120);
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    /// Gives a node the agreed settings if it holds the last readable replica of some shard, which could not be put
-    /// aside for repair to do it. Nothing may be sent meanwhile, and whoever has the queue may be waiting for the very
-    /// task that is being ended, so it is not waited for; anti-entropy will have its turn.
-    pub(crate) async fn set_right_if_last(
+    /// Gives a node the agreed settings if replicas of it are read, because they were not put aside for repair to do it:
+    /// the last one of a shard cannot be. Nothing may be sent meanwhile, and no more changes be on their way than those
+    /// known to be. Whoever has the queue may be waiting for the very task that is being ended, so it is not waited for;
+    /// anti-entropy will have its turn.
+    pub(crate) async fn set_right_if_read(
         &self,
         index: &Index,
         node: &Arc<Node>,
         settings: &Value,
         hash: &str,
+        on_their_way: usize,
     ) {
-        let (Some(view), Some(_queue)) = (index.view(), index.try_turn()) else { return };
+        let Some(_queue) = index.try_turn() else { return };
+        let Some(view) = index.view() else { return };
+        if view.settings_in_flight.load(Ordering::Acquire) > on_their_way {
+            return;
+        }
         let name = node.id().as_str();
         let is_read = |shard| view.replica_state(shard, name).is_readable();
         if !view.shards_on(name).into_iter().any(is_read) {

@@ -32,13 +32,18 @@ impl Cluster {
         change: Option<&Value>,
     ) -> Result<(), String> {
         let Some(view) = index.view() else { return Ok(()) };
-        // A node that missed earlier changes has no say in what they were.
-        let is_read = |node: &str| {
+        // A node that missed earlier changes has no say in what they were; where only such ones took this one, as after
+        // a promotion, those that are read tell what is so.
+        let is_read = |node: &&str| {
             view.shards_on(node).into_iter().any(|shard| view.replica_state(shard, node).is_readable())
         };
-        let reads = nodes
+        let holders = view.nodes();
+        let mut readable: Vec<&str> = nodes.iter().copied().filter(is_read).collect();
+        if readable.is_empty() {
+            readable = holders.iter().map(String::as_str).filter(is_read).collect();
+        }
+        let reads = readable
             .iter()
-            .filter(|name| is_read(name))
             .filter_map(|name| self.fleet.get(name))
             .filter(|node| node.health().is_up())
             .map(async |node| (node, read_settings(node, &view.record.node_uid).await));
@@ -67,22 +72,17 @@ impl Cluster {
         // change is the one to compare after.
         let counted = usize::from(change.is_some());
         let is_last = view.settings_in_flight.load(Ordering::Acquire) <= counted;
-        let hash = match is_last {
-            true => canonical_hash(&with_facet_values_needed(agreed, &settings, needs)),
-            false => canonical_hash(agreed),
-        };
-        let differing: Vec<Arc<Node>> = by_hash
-            .into_iter()
-            .filter(|(other, _)| *other != hash)
-            .flat_map(|(_, (_, nodes))| nodes)
-            .collect();
-        if is_last {
-            for node in differing {
+        let majority = canonical_hash(agreed);
+        let hash = canonical_hash(&with_facet_values_needed(agreed, &settings, needs));
+        for (held, (_, nodes)) in by_hash.iter().filter(|(held, _)| is_last && **held != hash) {
+            for node in nodes {
                 tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
-                let stale =
-                    replicas_of(&view, node.id().as_str(), ReplicaState::Stale, "its settings differ");
-                self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
-                self.set_right_if_last(index, &node, &settings, &hash).await;
+                if *held != majority {
+                    let stale =
+                        replicas_of(&view, node.id().as_str(), ReplicaState::Stale, "its settings differ");
+                    self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
+                }
+                self.set_right_if_read(index, node, &settings, &hash, counted).await;
             }
         }
         let _recording = index.recording.lock().await;
@@ -158,23 +158,33 @@ impl Cluster {
     ) -> Result<Value, StoreError> {
         let needs = self.needs(&view.record);
         let mut overlay = committed_overlay(&view.record.settings, &view.record.overlay);
-        for other in self.settings_changes(index).await?.iter().filter(|other| other.uid != task) {
+        for other in self.settings_changes(index, None).await?.iter().filter(|other| other.uid != task) {
             overlay = overlay_with_change(&overlay, &other.details, needs);
         }
         Ok(overlay)
     }
 
+    /// Whether a settings change that was accepted before a task has not ended.
+    pub(crate) async fn waits_for_settings(&self, index: &Index, task: TaskUid) -> Result<bool, StoreError> {
+        let first = self.settings_changes(index, Some(1)).await?;
+        Ok(first.first().is_some_and(|change| change.uid < task))
+    }
+
     /// The tasks that change the settings of an index and have not ended, in the order in which they were accepted.
-    pub(crate) async fn settings_changes(&self, index: &Index) -> Result<Vec<TaskRecord>, StoreError> {
+    async fn settings_changes(
+        &self,
+        index: &Index,
+        limit: Option<u64>,
+    ) -> Result<Vec<TaskRecord>, StoreError> {
         let query = TaskQuery {
             index_uids: Some(vec![index.uid.clone()]),
             types: Some(vec![SETTINGS_UPDATE.to_owned()]),
             statuses: Some(vec![TaskStatus::Enqueued, TaskStatus::Processing]),
+            from: Some(index.first_task()),
+            limit,
             reverse: true,
             ..TaskQuery::default()
         };
-        let mut changes = self.store.tasks(query).await?.tasks;
-        changes.retain(|task| index.has_begun_by(task.uid));
-        Ok(changes)
+        Ok(self.store.tasks(query).await?.tasks)
     }
 }

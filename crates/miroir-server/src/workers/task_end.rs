@@ -98,8 +98,8 @@ async fn end_task(cluster: &Cluster, task: &mut Followed) -> Result<bool, String
     let is_new = view.as_ref().is_some_and(|view| view.record.settings_version == 0);
     if view.is_some() && (changes_settings || is_new) {
         // What each change makes of the settings can be told only in their order.
-        let changes = cluster.settings_changes(&handle).await.map_err(|error| error.to_string())?;
-        if changes.first().is_some_and(|change| change.uid < task.record.uid) {
+        let waits = cluster.waits_for_settings(&handle, task.record.uid).await;
+        if waits.map_err(|error| error.to_string())? {
             return Ok(false);
         }
     }
