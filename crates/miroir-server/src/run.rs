@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use miroir_node::{Fleet, NodeCheck};
-use miroir_store::{SqliteStore, Store, StoreError, TaskQuery, TaskStatus};
+use miroir_store::{SqliteStore, Store, StoreError, TaskQuery};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -128,14 +128,15 @@ impl Cluster {
             self.handle(&record.uid).set_view(Some(IndexView::new(record, states, None)));
         }
         let unfinished = self.store.unfinished().await?;
-        // A deletion takes the record away as it begins, so an index that is there was made after the last one.
-        let names: BTreeSet<String> = unfinished.iter().filter_map(|task| task.index_uid.clone()).collect();
-        for uid in names {
+        // A deletion takes the record away as it begins, so an index that is there was made after the last one, and has
+        // nothing of settings changes from before it.
+        let changes = unfinished.iter().filter(|task| task.kind == SETTINGS_UPDATE);
+        let changed: BTreeSet<String> = changes.filter_map(|task| task.index_uid.clone()).collect();
+        for uid in changed {
             let handle = self.handle(&uid);
             let query = TaskQuery {
                 index_uids: Some(vec![uid]),
                 types: Some(vec![INDEX_DELETION.to_owned()]),
-                statuses: Some(vec![TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded]),
                 limit: Some(1),
                 ..TaskQuery::default()
             };

@@ -64,6 +64,11 @@ impl IndexView {
         self.settings_in_flight.load(Ordering::Acquire) > 0
     }
 
+    /// Whether another picture is of the same index, and not of one of the same name that was deleted or swapped.
+    pub fn is_of_the_index_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.settings_in_flight, &other.settings_in_flight)
+    }
+
     /// What is known of the ids of its documents.
     pub fn ids(&self) -> Ids<'_> {
         let IndexRecord { primary_key, shards, capital_ids, .. } = &self.record;

@@ -10,10 +10,10 @@ use miroir_core::replica::ReplicaState;
 use miroir_core::settings::{NodeNeeds, breaks_ties, canonical_hash, repair_node_form};
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{ReplicaKey, ReplicaStatus};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ensure::{RepairError, hold};
-use super::node_tasks::carry_out;
+use super::node_tasks::{carry_out, enqueue};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::write::encode;
@@ -25,11 +25,11 @@ pub(crate) const APPLY_LIMIT: Duration = Duration::from_secs(120);
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    /// Gives a node the agreed settings if replicas of it are read, because they were not put aside for repair to do it:
-    /// the last one of a shard cannot be. Nothing may be sent meanwhile, and no more changes be on their way than those
-    /// known to be. Whoever has the queue may be waiting for the very task that is being ended, so it is not waited for;
+    /// Gives a node the agreed settings if it holds the last readable replica of some shard, which could not be put
+    /// aside for repair to do it. Nothing may be sent meanwhile, and no more changes be on their way than those known to
+    /// be. Whoever has the queue may be waiting for the very task that is being ended, so it is not waited for;
     /// anti-entropy will have its turn.
-    pub(crate) async fn set_right_if_read(
+    pub(crate) async fn set_right_if_last(
         &self,
         index: &Index,
         node: &Arc<Node>,
@@ -51,6 +51,32 @@ impl Cluster {
         let agreed = Agreed { user: settings, overlay: &view.record.overlay, needs, hash };
         if let Err(error) = agreed.apply(node, &view.record.node_uid, SETTLE_LIMIT).await {
             tracing::error!(index = %index.uid, node = name, %error, "settings still differ");
+        }
+    }
+
+    /// Tells nodes that have the agreed settings in all else how many values to list for each facet. As above, but not
+    /// waited for: documents may come first there, and anti-entropy looks whether it was done.
+    pub(crate) async fn tell_facet_values(
+        &self,
+        index: &Index,
+        nodes: &[Arc<Node>],
+        wanted: &Value,
+        on_their_way: usize,
+    ) {
+        let Some(_queue) = index.try_turn() else { return };
+        let Some(view) = index.view() else { return };
+        if view.settings_in_flight.load(Ordering::Acquire) > on_their_way {
+            return;
+        }
+        let uid = encode(&view.record.node_uid);
+        let change = json!({ "maxValuesPerFacet": wanted["faceting"]["maxValuesPerFacet"] });
+        let call = Call::new(http::Method::PATCH, format!("/indexes/{uid}/settings/faceting"), SETTLE_LIMIT)
+            .json(change.to_string());
+        let telling = nodes.iter().map(async |node| (node, enqueue(node, &call).await));
+        for (node, told) in futures_util::future::join_all(telling).await {
+            if let Err(error) = told {
+                tracing::warn!(index = %index.uid, node = %node.id(), %error, "facet settings still differ");
+            }
         }
     }
 

@@ -32,16 +32,18 @@ impl Cluster {
         change: Option<&Value>,
     ) -> Result<(), String> {
         let Some(view) = index.view() else { return Ok(()) };
-        // A node that missed earlier changes has no say in what they were; where only such ones took this one, as after
-        // a promotion, those that are read tell what is so.
+        let counted = usize::from(change.is_some());
+        // A node that missed earlier changes has no say in what they were. Where only such ones took this one, it is lost,
+        // as promotions say, and those that are read tell what is so.
         let is_read = |node: &&str| {
             view.shards_on(node).into_iter().any(|shard| view.replica_state(shard, node).is_readable())
         };
         let holders = view.nodes();
-        let mut readable: Vec<&str> = nodes.iter().copied().filter(is_read).collect();
-        if readable.is_empty() {
-            readable = holders.iter().map(String::as_str).filter(is_read).collect();
-        }
+        let taken: Vec<&str> = nodes.iter().copied().filter(is_read).collect();
+        let (readable, change) = match taken.is_empty() {
+            true => (holders.iter().map(String::as_str).filter(is_read).collect(), None),
+            false => (taken, change),
+        };
         let reads = readable
             .iter()
             .filter_map(|name| self.fleet.get(name))
@@ -57,6 +59,9 @@ impl Cluster {
                 Err(error) => tracing::warn!(%error, index = %index.uid, "cannot read settings back"),
             }
         }
+        if !index.view().is_some_and(|now| now.is_of_the_index_of(&view)) {
+            return Ok(());
+        }
         let Some((agreed, _)) = by_hash.values().max_by_key(|(_, nodes)| nodes.len()) else {
             return Err("no node can be asked for its settings".to_owned());
         };
@@ -70,23 +75,25 @@ impl Cluster {
         let settings = to_user(agreed, &overlay);
         // With another change on its way, nodes differ by right, and what is set here would undo it there: the last
         // change is the one to compare after.
-        let counted = usize::from(change.is_some());
         let is_last = view.settings_in_flight.load(Ordering::Acquire) <= counted;
         let majority = canonical_hash(agreed);
-        let hash = canonical_hash(&with_facet_values_needed(agreed, &settings, needs));
+        let wanted = with_facet_values_needed(agreed, &settings, needs);
+        let hash = canonical_hash(&wanted);
         for (held, (_, nodes)) in by_hash.iter().filter(|(held, _)| is_last && **held != hash) {
+            if *held == majority {
+                self.tell_facet_values(index, nodes, &wanted, counted).await;
+                continue;
+            }
             for node in nodes {
                 tracing::warn!(index = %index.uid, node = %node.id(), "settings differ");
-                if *held != majority {
-                    let stale =
-                        replicas_of(&view, node.id().as_str(), ReplicaState::Stale, "its settings differ");
-                    self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
-                }
-                self.set_right_if_read(index, node, &settings, &hash, counted).await;
+                let stale =
+                    replicas_of(&view, node.id().as_str(), ReplicaState::Stale, "its settings differ");
+                self.put_aside(index, stale).await.map_err(|error| error.to_string())?;
+                self.set_right_if_last(index, node, &settings, &hash, counted).await;
             }
         }
         let _recording = index.recording.lock().await;
-        let Some(view) = index.view() else { return Ok(()) };
+        let Some(view) = index.view().filter(|now| now.is_of_the_index_of(&view)) else { return Ok(()) };
         let record = IndexRecord {
             settings,
             settings_hash: hash,
