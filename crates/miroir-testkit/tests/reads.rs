@@ -97,9 +97,17 @@ async fn a_slow_node_is_asked_less_and_others_in_its_place() {
     assert_faithful(&oracle, &corpus, SEED, "with all nodes well").await;
     let before = topology(&mut oracle).await["nodes"][BAD]["hedges"].as_u64();
     oracle.cluster().proxies[BAD].set(Fault::Latency(Duration::from_millis(500)));
-    assert_faithful(&oracle, &corpus, SEED, "with a node that became slow").await;
-    let after = topology(&mut oracle).await["nodes"][BAD]["hedges"].as_u64();
-    assert!(after > before, "nobody was asked in the place of the slow node: {before:?}, {after:?}");
+    // On a busy machine what may be asked twice can be used up by then; it is earned with more searches, and the node is
+    // tried again every few seconds.
+    let started = Instant::now();
+    loop {
+        assert_faithful(&oracle, &corpus, SEED, "with a node that became slow").await;
+        let after = topology(&mut oracle).await["nodes"][BAD]["hedges"].as_u64();
+        if after > before {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "nobody was asked in the place of the slow node: {before:?}");
+    }
 
     let count = |oracle: &mut Oracle| -> Vec<u64> {
         oracle.cluster().proxies.iter().map(|proxy| proxy.requests("")).collect()
