@@ -97,8 +97,8 @@ async fn a_slow_node_is_asked_less_and_others_in_its_place() {
     assert_faithful(&oracle, &corpus, SEED, "with all nodes well").await;
     let before = topology(&mut oracle).await["nodes"][BAD]["hedges"].as_u64();
     oracle.cluster().proxies[BAD].set(Fault::Latency(Duration::from_millis(500)));
-    // On a busy machine what may be asked twice can be used up by then; it is earned with more searches, and the node is
-    // tried again every few seconds.
+    // What may be asked twice is limited, and may be used up by then on a busy machine; it is earned with more searches,
+    // and the node is tried again every few seconds.
     let started = Instant::now();
     loop {
         assert_faithful(&oracle, &corpus, SEED, "with a node that became slow").await;

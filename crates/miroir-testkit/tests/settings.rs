@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use miroir_core::settings::{NodeNeeds, full_node_form};
+use miroir_core::settings::{NodeNeeds, full_node_form, to_user};
 use miroir_testkit::client::Client;
 use miroir_testkit::cluster::Shape;
 use miroir_testkit::compare::compare_answers;
@@ -128,6 +128,13 @@ async fn assert_alike(oracle: &mut Oracle, shape: Shape, index: &str) {
             held = node.client().get(&path).await.ok();
         }
         assert_eq!(held["maxValuesPerFacet"], wanted, "{index}: {held}");
+    }
+
+    // With the first deletion nodes are given ranking rules anew, of the change accepted last that did not fail.
+    oracle.apply_ok(Method::DELETE, &format!("/indexes/{index}/documents/7"), &Value::Null).await;
+    for node in &oracle.cluster().nodes {
+        let held = node.client().get(&format!("/indexes/{index}/settings")).await.ok();
+        assert_eq!(to_user(&held, &Value::Null)["rankingRules"], shown["rankingRules"], "{index}: {held}");
     }
 }
 

@@ -11,12 +11,13 @@ use miroir_core::settings::{NodeNeeds, breaks_ties, canonical_hash, repair_node_
 use miroir_node::{Call, Node, NodeError};
 use miroir_store::{ReplicaKey, ReplicaStatus};
 use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
 
 use super::ensure::{RepairError, hold};
 use super::node_tasks::{carry_out, enqueue};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
-use crate::write::encode;
+use crate::write::{PendingWrites, encode};
 
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long a node may take to apply settings once more, where no write has to wait for it.
@@ -26,9 +27,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// Gives a node the agreed settings if it holds the last readable replica of some shard, which could not be put
-    /// aside for repair to do it. Nothing may be sent meanwhile, and no more changes be on their way than those known to
-    /// be. Whoever has the queue may be waiting for the very task that is being ended, so it is not waited for;
-    /// anti-entropy will have its turn.
+    /// aside for repair to do it. `on_their_way` are the changes of settings that are known to be so.
     pub(crate) async fn set_right_if_last(
         &self,
         index: &Index,
@@ -37,11 +36,7 @@ impl Cluster {
         hash: &str,
         on_their_way: usize,
     ) {
-        let Some(_queue) = index.try_turn() else { return };
-        let Some(view) = index.view() else { return };
-        if view.settings_in_flight.load(Ordering::Acquire) > on_their_way {
-            return;
-        }
+        let Some((_queue, view)) = turn_unless_changing(index, on_their_way) else { return };
         let name = node.id().as_str();
         let is_read = |shard| view.replica_state(shard, name).is_readable();
         if !view.shards_on(name).into_iter().any(is_read) {
@@ -54,8 +49,8 @@ impl Cluster {
         }
     }
 
-    /// Tells nodes that have the agreed settings in all else how many values to list for each facet. As above, but not
-    /// waited for: documents may come first there, and anti-entropy looks whether it was done.
+    /// Tells nodes that have the agreed settings in all else how many values to list for each facet. It is not waited
+    /// for: documents may come first there, and anti-entropy looks whether it was done.
     pub(crate) async fn tell_facet_values(
         &self,
         index: &Index,
@@ -63,11 +58,7 @@ impl Cluster {
         wanted: &Value,
         on_their_way: usize,
     ) {
-        let Some(_queue) = index.try_turn() else { return };
-        let Some(view) = index.view() else { return };
-        if view.settings_in_flight.load(Ordering::Acquire) > on_their_way {
-            return;
-        }
+        let Some((_queue, view)) = turn_unless_changing(index, on_their_way) else { return };
         let uid = encode(&view.record.node_uid);
         let change = json!({ "maxValuesPerFacet": wanted["faceting"]["maxValuesPerFacet"] });
         let call = Call::new(http::Method::PATCH, format!("/indexes/{uid}/settings/faceting"), SETTLE_LIMIT)
@@ -148,6 +139,18 @@ impl Cluster {
         }
         differing
     }
+}
+
+/// A turn among the writes of an index, in which nothing else is sent and no more changes of settings are on their way
+/// than are known to be. Whoever has the queue may be waiting for the very task that is being ended, so it is not waited
+/// for; anti-entropy will have its turn.
+fn turn_unless_changing(
+    index: &Index,
+    on_their_way: usize,
+) -> Option<(MutexGuard<'_, PendingWrites>, Arc<IndexView>)> {
+    let queue = index.try_turn()?;
+    let view = index.view()?;
+    (view.settings_in_flight.load(Ordering::Acquire) <= on_their_way).then_some((queue, view))
 }
 
 /// The settings of an index as a node holds them.

@@ -41,7 +41,10 @@ impl Cluster {
         let holders = view.nodes();
         let taken: Vec<&str> = nodes.iter().copied().filter(is_read).collect();
         let (readable, change) = match taken.is_empty() {
-            true => (holders.iter().map(String::as_str).filter(is_read).collect(), None),
+            true => {
+                tracing::warn!(index = %index.uid, ?nodes, "no replica that is read has this change of settings");
+                (holders.iter().map(String::as_str).filter(is_read).collect(), None)
+            }
             false => (taken, change),
         };
         let reads = readable

@@ -194,3 +194,47 @@ pub fn parse_refusal(status: http::StatusCode, body: &[u8]) -> ApiError {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(overlay: &Value, disordered: &[&str]) -> IndexRecord {
+        IndexRecord {
+            uid: "films".to_owned(),
+            node_uid: "films".to_owned(),
+            primary_key: None,
+            shards: 1,
+            created_at: String::new(),
+            updated_at: String::new(),
+            next_position: 0,
+            settings: Value::Null,
+            overlay: overlay.clone(),
+            settings_version: 1,
+            settings_hash: String::new(),
+            placement: Vec::new(),
+            placement_epoch: 0,
+            disordered: disordered.iter().map(|node| (*node).to_owned()).collect(),
+            capital_ids: true,
+        }
+    }
+
+    #[test]
+    fn what_others_changed_outlives_a_write_and_its_being_taken_back() {
+        let view = |record| IndexView::new(record, Default::default(), None);
+        let (pending, forgotten) = (json!({ "displayedAttributes": ["title"] }), json!({}));
+        // A deletion brings b out of order; meanwhile a repair does so to c, and a settings change fails.
+        let judged_by = view(record(&pending, &["a"]));
+        let before = view(record(&forgotten, &["a", "c"]));
+        let made = record(&pending, &["a", "b"]);
+        let recorded = with_changes_of_others(made, Some(&judged_by), Some(&before));
+        assert_eq!((&recorded.overlay, recorded.disordered.join("")), (&forgotten, "abc".to_owned()));
+
+        // Before it is taken back, a repair brings d out of order.
+        let current = view(record(&forgotten, &["a", "b", "c", "d"]));
+        let undone = with_changes_of_others(before.record.clone(), Some(&view(recorded)), Some(&current));
+        assert_eq!((&undone.overlay, undone.disordered.join("")), (&forgotten, "acd".to_owned()));
+    }
+}
