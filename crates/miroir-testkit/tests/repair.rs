@@ -247,6 +247,60 @@ async fn what_is_deleted_while_a_node_is_away_does_not_come_back_with_it() {
     assert_copies_agree(oracle.cluster(), "load", 1, 2).await;
 }
 
+/// Left to itself a node would keep the key that the index had, or find two fields that could be one, and would refuse
+/// vectors of another length.
+#[tokio::test]
+async fn a_node_is_told_primary_keys_and_settings_that_it_missed_before_it_is_given_documents() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    let dimensions = |dimensions: usize| json!({ "embedders": { "manual": { "source": "userProvided", "dimensions": dimensions } } });
+    for (index, key) in [("keyless", None), ("rekeyed", Some("rival_id")), ("vectors", Some("id"))] {
+        oracle.apply_ok(Method::POST, "/indexes", &json!({ "uid": index, "primaryKey": key })).await;
+    }
+    oracle.apply_ok(Method::PATCH, "/indexes/vectors/settings", &dimensions(3)).await;
+    let old: Vec<Value> =
+        (0..9).map(|id| json!({ "id": id, "_vectors": { "manual": [id, 1, 1] } })).collect();
+    oracle.apply_ok(Method::POST, "/indexes/vectors/documents", &json!(old)).await;
+    oracle.cluster().nodes[LOST].kill();
+    oracle.apply_ok(Method::DELETE, "/indexes/rekeyed", &Value::Null).await;
+    oracle.apply_ok(Method::DELETE, "/indexes/vectors/documents", &Value::Null).await;
+    oracle.apply_ok(Method::PATCH, "/indexes/vectors/settings", &dimensions(2)).await;
+    // More than writes would wait for, so that most is copied before the last difference.
+    let documents: Vec<Value> = (0..3_000)
+        .map(|id| json!({ "id": id, "rival_id": id % 7, "_vectors": { "manual": [id, 1] } }))
+        .collect();
+    for index in ["keyless", "rekeyed", "vectors"] {
+        let path = format!("/indexes/{index}/documents?primaryKey=id");
+        oracle.apply_ok(Method::POST, &path, &json!(documents)).await;
+    }
+    oracle.cluster().nodes[LOST].restart().await;
+    wait_until_whole(oracle.cluster()).await;
+    for index in ["keyless", "rekeyed", "vectors"] {
+        assert_copies_agree(oracle.cluster(), index, documents.len(), 2).await;
+        let documents = oracle.compare_documents(index).await;
+        assert!(documents.is_empty(), "{index}: the documents differ:\n{documents}");
+    }
+}
+
+/// With the settings that it missed, a node cannot even replace what it has of them.
+#[tokio::test]
+async fn documents_that_are_against_settings_that_a_node_missed_are_removed_before_it_has_these() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    let documents = |place: Value| -> Value {
+        (0..300).map(|id| json!({ "id": id, "_geo": place })).collect::<Vec<_>>().into()
+    };
+    let path = "/indexes/places/documents";
+    oracle.apply_ok(Method::POST, path, &documents(json!("nowhere"))).await;
+    oracle.cluster().nodes[LOST].kill();
+    oracle.apply_ok(Method::DELETE, path, &Value::Null).await;
+    oracle.apply_ok(Method::PUT, "/indexes/places/settings/sortable-attributes", &json!(["_geo"])).await;
+    oracle.apply_ok(Method::POST, path, &documents(json!({ "lat": 48.8, "lng": 2.3 }))).await;
+    oracle.cluster().nodes[LOST].restart().await;
+    wait_until_whole(oracle.cluster()).await;
+    assert_copies_agree(oracle.cluster(), "places", 300, 2).await;
+    let documents = oracle.compare_documents("places").await;
+    assert!(documents.is_empty(), "the documents differ:\n{documents}");
+}
+
 #[tokio::test]
 async fn a_node_that_missed_a_settings_change_has_no_say_in_the_next() {
     let (mut oracle, _) = loaded().await;

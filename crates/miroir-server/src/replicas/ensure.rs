@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use miroir_node::{Call, Node, NodeError};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::node_tasks::carry_out;
@@ -99,6 +100,23 @@ pub(crate) struct Ensured {
     pub made: bool,
 }
 
+/// An index as a node describes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HeldIndex {
+    /// The field that it has for its primary key, if it has one by now.
+    pub primary_key: Option<String>,
+}
+
+/// Asks a node for its index of a name; `None` where it has none.
+pub(crate) async fn held_index(target: &Node, uid: &str) -> Result<Option<HeldIndex>, NodeError> {
+    let found = target.send(&Call::get(format!("/indexes/{}", encode(uid)), CALL_LIMIT)).await?;
+    if !found.status.is_success() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&found.body).map(Some).map_err(|error| target.unintelligible(error.to_string()))
+}
+
 /// Makes sure that the index exists on the node, with the right primary key and settings.
 pub(crate) async fn ensure_index(
     cluster: &Cluster,
@@ -108,32 +126,36 @@ pub(crate) async fn ensure_index(
     let mut ensured = Ensured::default();
     let uid = &view.record.node_uid;
     let path = format!("/indexes/{}", encode(uid));
-    let found = target.send(&Call::get(path.clone(), CALL_LIMIT)).await?;
-    let body: serde_json::Value = serde_json::from_slice(&found.body).unwrap_or_default();
-    let held_key = body.get("primaryKey").and_then(|key| key.as_str());
     let key = view.record.primary_key.as_deref();
     let key_body = json!({ "uid": uid, "primaryKey": key }).to_string();
-    if !found.status.is_success() {
-        let call = Call::post("/indexes", key_body, CALL_LIMIT);
-        ensured = Ensured { tasks: vec![carry_out(target, &call, TASK_LIMIT).await?], made: true };
-    } else if held_key.is_none() && key.is_some() {
-        let body = json!({ "primaryKey": key }).to_string();
-        let call = Call::new(http::Method::PATCH, path, CALL_LIMIT).json(body);
-        ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
-    } else if held_key != key {
-        let is_read = view
-            .shards_on(target.id().as_str())
-            .into_iter()
-            .any(|shard| view.replica_state(shard, target.id().as_str()).is_readable());
-        if is_read {
-            return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
+    let held = held_index(target, uid).await?.map(|held| held.primary_key);
+    match held.as_ref().map(Option::as_deref) {
+        None => {
+            let call = Call::post("/indexes", key_body, CALL_LIMIT);
+            ensured = Ensured { tasks: vec![carry_out(target, &call, TASK_LIMIT).await?], made: true };
         }
-        for call in
-            [Call::new(http::Method::DELETE, path, CALL_LIMIT), Call::post("/indexes", key_body, CALL_LIMIT)]
-        {
+        Some(held_key) if held_key == key => {}
+        Some(None) => {
+            let body = json!({ "primaryKey": key }).to_string();
+            let call = Call::new(http::Method::PATCH, path, CALL_LIMIT).json(body);
             ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
         }
-        ensured.made = true;
+        Some(held_key) => {
+            let is_read = view
+                .shards_on(target.id().as_str())
+                .into_iter()
+                .any(|shard| view.replica_state(shard, target.id().as_str()).is_readable());
+            if is_read {
+                return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
+            }
+            for call in [
+                Call::new(http::Method::DELETE, path, CALL_LIMIT),
+                Call::post("/indexes", key_body, CALL_LIMIT),
+            ] {
+                ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
+            }
+            ensured.made = true;
+        }
     }
     let agreed = Agreed {
         user: &view.record.settings,

@@ -1,7 +1,7 @@
 //! Replicas compared and made equal: `holdings` reads what a node holds, `copy` carries documents from node to node,
 //! `repair` makes stale replicas equal to active ones, `verify` compares active ones, `settle` mends what differs,
-//! `settings` does the same for settings, `states` records which replicas are which, `ensure` and `node_tasks` wait for
-//! what must be done before, `identity` tells whether a node that comes back still has its disk, `promote` is the
+//! `settings` does the same for settings, `states` records which replicas are which, `ensure`, `node_tasks` and
+//! `prepare` see to what must be done before, `identity` tells whether a node that comes back still has its disk, `promote` is the
 //! operator's last resort.
 
 pub(crate) mod copy;
@@ -9,6 +9,7 @@ pub(crate) mod ensure;
 pub(crate) mod holdings;
 pub(crate) mod identity;
 pub(crate) mod node_tasks;
+mod prepare;
 pub(crate) mod promote;
 pub(crate) mod repair;
 pub(crate) mod settings;

@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::is_ours;
 use miroir_core::shard::ShardId;
 use miroir_node::{Node, NodeError};
 
 use super::copy::{Copy, Wanted};
-use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, ensure_index, hold, note_disorder};
+use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, hold, note_disorder};
 use super::holdings::{Compare, Selection};
 use super::node_tasks::{failed_since, is_idle, newest, tasks_since, wait_until_idle};
-use super::settings::{read_settings, replicas_of};
+use super::settings::replicas_of;
 use super::verify::{is_same, strays_of};
 use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
@@ -40,17 +39,17 @@ pub(crate) struct Repair<'a> {
 }
 
 /// Replicas that are copied from the same node and compared in the same way.
-struct Way {
+pub(super) struct Way {
     source: Arc<Node>,
     shards: Vec<ShardId>,
-    compare: Compare,
+    pub(super) compare: Compare,
 }
 
 /// What follows each other in the order of insertion: from each source, a part of what it is to give.
-type Part = Vec<(Arc<Node>, Compare, Selection)>;
+pub(super) type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
 /// What the target lacks of a part, in the order of insertion, and what it has too much.
-type Lack = (Vec<Wanted>, Vec<String>);
+pub(super) type Lack = (Vec<Wanted>, Vec<String>);
 
 /// What a comparison found while writes went on, on a target that was idle. It still holds once writes have to wait, if
 /// none was done in between.
@@ -100,8 +99,8 @@ impl Repair<'_> {
         if view.record.settings_version == 0 {
             return Err(RepairError::NotNow("the index is still being created".to_owned()));
         }
+        self.prepare(&view).await?;
         self.tell("comparing");
-        self.make_index(&view).await?;
         let compare = self.comparison(&view).await?;
         let (mut copied, mut seen) = (0, None);
         for _ in 0..ROUNDS {
@@ -117,9 +116,7 @@ impl Repair<'_> {
         let ways = self.ways(&view, self.shards, compare);
         let within_reach: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
         for shards in within_reach.chunks(at_once) {
-            self.tell("waiting for earlier writes");
-            // Before writes have to wait for it: it may be applying settings that it missed.
-            wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await?;
+            self.wait_until_idle(&view).await?;
             copied += hold(self.cluster, self.index, self.finish(&view, shards, compare, &mut seen)).await?;
         }
         match self.shards.len() - within_reach.len() {
@@ -128,14 +125,14 @@ impl Repair<'_> {
         }
     }
 
-    fn tell(&self, what: &str) {
+    pub(super) fn tell(&self, what: &str) {
         tracing::debug!(index = %self.index.uid, node = %self.target.id(), what, "repairing");
         self.report.doing(format!("index `{}` on node `{}`: {what}", self.index.uid, self.target.id()));
     }
 
     /// How stale replicas are compared: by content where some task failed on the node, because what it did after that
     /// was done to other documents than elsewhere.
-    async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
+    pub(super) async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
         let uid = &view.record.node_uid;
         let key = activated_key(uid, self.target.id().as_str());
         let since = self.cluster.store.meta(&key).await?.and_then(|task| task.parse().ok());
@@ -143,29 +140,9 @@ impl Repair<'_> {
         Ok(if has_failed { Compare::ByContent } else { Compare::ByWrite })
     }
 
-    /// Makes the index on a node that has none, so that documents can be copied before writes have to wait. One that
-    /// was made without its settings, by a process that was killed in between, could not even be compared.
-    async fn make_index(&self, view: &IndexView) -> Result<(), RepairError> {
-        match read_settings(self.target, &view.record.node_uid).await {
-            Ok(settings) if is_ours(&settings) => return Ok(()),
-            // Not there, or not as it should be.
-            Ok(_) | Err(NodeError::Unintelligible { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        hold(self.cluster, self.index, async {
-            // As it is now: it may have been deleted and made anew while this waited for its turn.
-            let Some(now) = self.index.view().filter(|_| self.still_wanted(view, self.shards)) else {
-                return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
-            };
-            ensure_index(self.cluster, self.target, &now).await?;
-            note_disorder(self.cluster, self.index, self.target).await
-        })
-        .await
-    }
-
     /// Whether these replicas of the same index are still to be repaired. One of the same name may have been made
     /// since, with its replicas active: then nothing of this may go on.
-    fn still_wanted(&self, view: &IndexView, shards: &[ShardId]) -> bool {
+    pub(super) fn still_wanted(&self, view: &IndexView, shards: &[ShardId]) -> bool {
         let target = self.target.id().as_str();
         self.index.view().is_some_and(|now| {
             is_same(&now, view) && shards.iter().all(|shard| now.replica_state(*shard, target).needs_repair())
@@ -214,7 +191,7 @@ impl Repair<'_> {
 
     /// What was sent last may have reached another index of the same name, made meanwhile: then its replicas on the
     /// target may hold anything.
-    async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
+    pub(super) async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
         let Some(now) = self.index.view().filter(|now| !is_same(now, begun)) else { return Ok(()) };
         if now.record.node_uid != begun.record.node_uid {
             return Err(RepairError::NotNow("the index has another name by now".to_owned()));
@@ -246,8 +223,7 @@ impl Repair<'_> {
         if compare == Compare::ByWrite && self.comparison(&view).await? != Compare::ByWrite {
             return Err(RepairError::NotNow("a task failed on the node meanwhile".to_owned()));
         }
-        let ensured = ensure_index(self.cluster, self.target, &view).await?;
-        note_disorder(self.cluster, self.index, self.target).await?;
+        let ensured = self.ensure(&view, None).await?;
         let copy = Copy { index: &view, target: self.target };
         let mut own: BTreeSet<u64> = ensured.tasks.iter().copied().collect();
         let strays = strays_of(&view, self.target, |all| all).await?;
@@ -300,7 +276,7 @@ impl Repair<'_> {
     }
 
     /// Compares a part.
-    async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
+    pub(super) async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
         let copy = Copy { index: view, target: self.target };
         let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
         for (source, compare, selection) in part {
@@ -318,7 +294,7 @@ impl Repair<'_> {
     }
 
     /// The shards that have an active replica within reach, by where and how they are copied.
-    fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
+    pub(super) fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
         let target = self.target.id().as_str();
         let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
         for shard in shards {
@@ -362,7 +338,7 @@ fn sources_of(parts: &[(Part, Lack)]) -> Vec<&Node> {
 }
 
 /// Everything to compare, in parts that fit into memory.
-fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
+pub(super) fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for way in ways {
         for (place, selection) in
