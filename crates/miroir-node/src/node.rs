@@ -270,8 +270,8 @@ impl Node {
     pub(crate) fn note_bad_probe(&self, error: &NodeError) {
         let event = match error {
             NodeError::Failed { .. } => HealthEvent::BadProbe,
-            // Whatever it is, it is not a Meilisearch.
-            NodeError::Unintelligible { .. } => HealthEvent::Refused,
+            // Whatever it is, it is not a Meilisearch, or not one that can be used.
+            NodeError::Unintelligible { .. } | NodeError::TaskFailed { .. } => HealthEvent::Refused,
             // The call itself has taken note.
             NodeError::Unreachable { .. } | NodeError::TimedOut { .. } | NodeError::Refused { .. } => return,
         };

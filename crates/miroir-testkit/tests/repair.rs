@@ -283,7 +283,7 @@ async fn a_node_is_told_primary_keys_and_settings_that_it_missed_before_it_is_gi
 
 /// With the settings that it missed, a node cannot even replace what it has of them.
 #[tokio::test]
-async fn documents_that_are_against_settings_that_a_node_missed_are_removed_before_it_has_these() {
+async fn a_node_with_documents_that_settings_do_not_allow_begins_with_an_empty_index() {
     let mut oracle = Oracle::start(SHAPE).await;
     let documents = |place: Value| -> Value {
         (0..300).map(|id| json!({ "id": id, "_geo": place })).collect::<Vec<_>>().into()

@@ -12,8 +12,8 @@ use crate::cluster::Cluster;
 use crate::index::{Index, IndexView};
 use crate::write::encode;
 
-const CALL_LIMIT: Duration = Duration::from_secs(30);
-const TASK_LIMIT: Duration = Duration::from_secs(600);
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// How long to wait until earlier writes have been applied.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait for a turn among the writes.

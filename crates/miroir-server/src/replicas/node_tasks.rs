@@ -58,8 +58,7 @@ pub(crate) async fn wait_for(node: &Node, task: u64, limit: Duration) -> Result<
     if state.status == NodeTaskStatus::Succeeded {
         return Ok(());
     }
-    let error = state.error.unwrap_or_default();
-    Err(node.unintelligible(format!("task {task} failed: {error}")))
+    Err(NodeError::TaskFailed { node: node.id().clone(), task, error: state.error.unwrap_or_default() })
 }
 
 /// Waits until one of a node's tasks has ended, however it did; an error when that took too long.

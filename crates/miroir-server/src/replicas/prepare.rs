@@ -1,68 +1,49 @@
 //! Preparing a node for the documents that a repair will copy: the index there, with its primary key and settings.
 //!
 //! Before the first document, because most are copied while writes go on. With the key and the settings that it had when
-//! it went away, a node would refuse them, or take them for others, for as long as the repair is tried. With new settings
-//! in turn it may refuse to touch documents that were changed or removed elsewhere before these were given: what a
-//! `_geo` that is no place says, or vectors of another length. So those are removed first of all.
+//! it went away, a node would refuse them, or take them for others, for as long as the repair is tried.
+//!
+//! What other nodes hold, a node can then refuse only for what it holds itself: a document whose `_geo` is no place, say,
+//! which was removed elsewhere before places became sortable, and which it can no longer replace, or even delete. So it
+//! begins with an empty index.
 
-use miroir_core::settings::{canonical_hash, is_ours};
-use miroir_node::NodeError;
+use http::Method;
+use miroir_core::settings::canonical_hash;
+use miroir_node::{Call, NodeError};
 
-use super::copy::Copy;
-use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, ensure_index, held_index, hold, note_disorder};
-use super::holdings::Compare;
-use super::node_tasks::wait_until_idle;
-use super::repair::{Repair, parts};
+use super::ensure::{
+    CALL_LIMIT, DRAIN_LIMIT, RepairError, TASK_LIMIT, ensure_index, held_index, hold, note_disorder,
+};
+use super::node_tasks::{carry_out, wait_until_idle};
+use super::repair::Repair;
 use super::settings::read_settings;
-use super::verify::strays_of;
 use crate::index::IndexView;
-
-/// What a node has of an index.
-#[derive(Debug, PartialEq, Eq)]
-enum Held {
-    /// The index with the primary key and the settings agreed.
-    AsAgreed,
-    /// With the primary key, and other settings.
-    WithOtherSettings,
-    /// None, or one without a document that could stay.
-    Nothing,
-}
+use crate::write::encode;
 
 impl Repair<'_> {
     /// Makes the index on the node as it has to be, if it is not.
-    pub(super) async fn prepare(&self, view: &IndexView) -> Result<(), RepairError> {
-        match self.held(view).await? {
-            Held::AsAgreed => return Ok(()),
-            Held::WithOtherSettings => drop(self.make_room(view).await?),
-            Held::Nothing => {}
+    pub(super) async fn prepare(&self, begun: &IndexView) -> Result<(), RepairError> {
+        if self.is_prepared(begun).await? {
+            return Ok(());
         }
-        self.wait_until_idle(view).await?;
+        self.wait_until_idle(begun).await?;
         hold(self.cluster, self.index, async {
             // As it is now: it may have been deleted and made anew while this waited for its turn.
-            let Some(now) = self.index.view().filter(|_| self.still_wanted(view, self.shards)) else {
+            let Some(now) = self.index.view().filter(|_| self.still_wanted(begun, self.shards)) else {
                 return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
             };
-            self.ensure(&now, Some(view)).await.map(drop)
+            ensure_index(self.cluster, self.target, &now).await?;
+            note_disorder(self.cluster, self.index, self.target).await
         })
         .await
     }
 
-    /// The same with the index's queue held. There is room for the settings as they were when `roomy` was so. Returns
-    /// what it took.
-    pub(super) async fn ensure(
-        &self,
-        view: &IndexView,
-        roomy: Option<&IndexView>,
-    ) -> Result<Ensured, RepairError> {
-        let is_roomy = roomy.is_some_and(|roomy| roomy.record.settings_hash == view.record.settings_hash);
-        let mut room = Vec::new();
-        if !is_roomy && self.held(view).await? == Held::WithOtherSettings {
-            room = self.make_room(view).await?;
-        }
-        let mut ensured = ensure_index(self.cluster, self.target, view).await?;
-        ensured.tasks.extend(room);
-        note_disorder(self.cluster, self.index, self.target).await?;
-        Ok(ensured)
+    /// Whether the node has the index with the primary key and the settings agreed.
+    async fn is_prepared(&self, view: &IndexView) -> Result<bool, NodeError> {
+        let uid = &view.record.node_uid;
+        let held = held_index(self.target, uid).await?;
+        let has_key = held.is_some_and(|held| held.primary_key == view.record.primary_key);
+        Ok(has_key && canonical_hash(&read_settings(self.target, uid).await?) == view.record.settings_hash)
     }
 
     /// Before writes have to wait for it: the node may be applying settings that it missed.
@@ -71,43 +52,27 @@ impl Repair<'_> {
         wait_until_idle(self.target, &view.record.node_uid, DRAIN_LIMIT).await
     }
 
-    async fn held(&self, view: &IndexView) -> Result<Held, NodeError> {
-        let uid = &view.record.node_uid;
-        let held = held_index(self.target, uid).await?;
-        if held.is_none_or(|held| held.primary_key != view.record.primary_key) {
-            return Ok(Held::Nothing);
-        }
-        let settings = read_settings(self.target, uid).await?;
-        Ok(match canonical_hash(&settings) == view.record.settings_hash {
-            true => Held::AsAgreed,
-            false if is_ours(&settings) => Held::WithOtherSettings,
-            // Miroir was killed between making it and giving it its settings.
-            false => Held::Nothing,
-        })
-    }
-
-    /// Removes from the node what it would be given anew, or not be left. Documents are compared by write even where
-    /// content will have to be: with other settings, some of that differs in all of them. Of shards without a source
-    /// within reach everything stays, so that the others need not wait for these. Returns the node's tasks.
-    async fn make_room(&self, view: &IndexView) -> Result<Vec<u64>, RepairError> {
-        self.tell("making room for other settings");
-        let copy = Copy { index: view, target: self.target };
-        let mut ways = self.ways(view, self.shards, Compare::ByWrite);
-        ways.iter_mut().for_each(|way| way.compare = Compare::ByWrite);
-        let mut ids = strays_of(view, self.target, |all| all).await?;
-        let mut all_tasks = Vec::new();
-        for part in parts(view, &ways) {
-            let (to_copy, to_remove) = self.difference(view, &part).await?;
-            ids.extend(to_remove);
-            ids.extend(to_copy.into_iter().map(|(_, id)| id));
-            if !self.still_wanted(view, self.shards) {
-                return Err(RepairError::NotNow("the replicas have changed meanwhile".to_owned()));
+    /// Has the node give up what it holds of the index, for it refused something that others hold. Not where some of it
+    /// is read.
+    pub(super) async fn begin_anew(&self, begun: &IndexView, refusal: NodeError) -> Result<(), RepairError> {
+        self.wait_until_idle(begun).await?;
+        hold(self.cluster, self.index, async {
+            let name = self.target.id().as_str();
+            let is_read = |now: &IndexView| {
+                now.shards_on(name).into_iter().any(|shard| now.replica_state(shard, name).is_readable())
+            };
+            let wanted = |now: &_| self.still_wanted(begun, self.shards) && !is_read(now);
+            let Some(now) = self.index.view().filter(|now| wanted(now)) else {
+                return Err(refusal.into());
+            };
+            let (index, uid) = (&now.record.uid, &now.record.node_uid);
+            tracing::warn!(%index, node = name, error = %refusal, "the node is to begin with an empty index");
+            if held_index(self.target, uid).await?.is_some() {
+                let path = format!("/indexes/{}", encode(uid));
+                carry_out(self.target, &Call::new(Method::DELETE, path, CALL_LIMIT), TASK_LIMIT).await?;
             }
-            let tasks = copy.remove(&std::mem::take(&mut ids)).await?;
-            self.disavow(view).await?;
-            copy.wait(&tasks).await?;
-            all_tasks.extend(tasks);
-        }
-        Ok(all_tasks)
+            Ok(())
+        })
+        .await
     }
 }

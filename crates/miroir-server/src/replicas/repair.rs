@@ -13,7 +13,7 @@ use miroir_core::shard::ShardId;
 use miroir_node::{Node, NodeError};
 
 use super::copy::{Copy, Wanted};
-use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, hold, note_disorder};
+use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, ensure_index, hold, note_disorder};
 use super::holdings::{Compare, Selection};
 use super::node_tasks::{failed_since, is_idle, newest, tasks_since, wait_until_idle};
 use super::settings::replicas_of;
@@ -39,17 +39,17 @@ pub(crate) struct Repair<'a> {
 }
 
 /// Replicas that are copied from the same node and compared in the same way.
-pub(super) struct Way {
+struct Way {
     source: Arc<Node>,
     shards: Vec<ShardId>,
-    pub(super) compare: Compare,
+    compare: Compare,
 }
 
 /// What follows each other in the order of insertion: from each source, a part of what it is to give.
-pub(super) type Part = Vec<(Arc<Node>, Compare, Selection)>;
+type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
 /// What the target lacks of a part, in the order of insertion, and what it has too much.
-pub(super) type Lack = (Vec<Wanted>, Vec<String>);
+type Lack = (Vec<Wanted>, Vec<String>);
 
 /// What a comparison found while writes went on, on a target that was idle. It still holds once writes have to wait, if
 /// none was done in between.
@@ -99,13 +99,23 @@ impl Repair<'_> {
         if view.record.settings_version == 0 {
             return Err(RepairError::NotNow("the index is still being created".to_owned()));
         }
-        self.prepare(&view).await?;
+        match self.attempt(&view).await {
+            Err(RepairError::Node(error)) if error.is_refusal() => {
+                self.begin_anew(&view, error).await?;
+                self.attempt(&view).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn attempt(&self, view: &IndexView) -> Result<usize, RepairError> {
+        self.prepare(view).await?;
         self.tell("comparing");
-        let compare = self.comparison(&view).await?;
+        let compare = self.comparison(view).await?;
         let (mut copied, mut seen) = (0, None);
         for _ in 0..ROUNDS {
             let round;
-            (round, seen) = self.copy_meanwhile(&view, compare).await?;
+            (round, seen) = self.copy_meanwhile(view, compare).await?;
             copied += round;
             if round == 0 {
                 break;
@@ -113,11 +123,11 @@ impl Repair<'_> {
         }
         let documents_per_shard = view.record.next_position / u64::from(view.record.shards.max(1)) + 1;
         let at_once = (DOCUMENTS_AT_ONCE / documents_per_shard).max(1) as usize;
-        let ways = self.ways(&view, self.shards, compare);
+        let ways = self.ways(view, self.shards, compare);
         let within_reach: Vec<ShardId> = ways.into_iter().flat_map(|way| way.shards).collect();
         for shards in within_reach.chunks(at_once) {
-            self.wait_until_idle(&view).await?;
-            copied += hold(self.cluster, self.index, self.finish(&view, shards, compare, &mut seen)).await?;
+            self.wait_until_idle(view).await?;
+            copied += hold(self.cluster, self.index, self.finish(view, shards, compare, &mut seen)).await?;
         }
         match self.shards.len() - within_reach.len() {
             0 => Ok(copied),
@@ -132,7 +142,7 @@ impl Repair<'_> {
 
     /// How stale replicas are compared: by content where some task failed on the node, because what it did after that
     /// was done to other documents than elsewhere.
-    pub(super) async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
+    async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
         let uid = &view.record.node_uid;
         let key = activated_key(uid, self.target.id().as_str());
         let since = self.cluster.store.meta(&key).await?.and_then(|task| task.parse().ok());
@@ -191,7 +201,7 @@ impl Repair<'_> {
 
     /// What was sent last may have reached another index of the same name, made meanwhile: then its replicas on the
     /// target may hold anything.
-    pub(super) async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
+    async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
         let Some(now) = self.index.view().filter(|now| !is_same(now, begun)) else { return Ok(()) };
         if now.record.node_uid != begun.record.node_uid {
             return Err(RepairError::NotNow("the index has another name by now".to_owned()));
@@ -223,7 +233,8 @@ impl Repair<'_> {
         if compare == Compare::ByWrite && self.comparison(&view).await? != Compare::ByWrite {
             return Err(RepairError::NotNow("a task failed on the node meanwhile".to_owned()));
         }
-        let ensured = self.ensure(&view, None).await?;
+        let ensured = ensure_index(self.cluster, self.target, &view).await?;
+        note_disorder(self.cluster, self.index, self.target).await?;
         let copy = Copy { index: &view, target: self.target };
         let mut own: BTreeSet<u64> = ensured.tasks.iter().copied().collect();
         let strays = strays_of(&view, self.target, |all| all).await?;
@@ -276,7 +287,7 @@ impl Repair<'_> {
     }
 
     /// Compares a part.
-    pub(super) async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
+    async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
         let copy = Copy { index: view, target: self.target };
         let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
         for (source, compare, selection) in part {
@@ -294,7 +305,7 @@ impl Repair<'_> {
     }
 
     /// The shards that have an active replica within reach, by where and how they are copied.
-    pub(super) fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
+    fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
         let target = self.target.id().as_str();
         let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
         for shard in shards {
@@ -338,7 +349,7 @@ fn sources_of(parts: &[(Part, Lack)]) -> Vec<&Node> {
 }
 
 /// Everything to compare, in parts that fit into memory.
-pub(super) fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
+fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for way in ways {
         for (place, selection) in

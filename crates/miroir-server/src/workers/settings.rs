@@ -132,7 +132,7 @@ impl Cluster {
             let Some(node) = self.fleet.get(node) else { continue };
             match wait_for(node, *task_uid, APPLY_LIMIT).await {
                 // One that failed on the node changed nothing there.
-                Ok(()) | Err(NodeError::Unintelligible { .. }) => {}
+                Ok(()) | Err(NodeError::TaskFailed { .. }) => {}
                 Err(error) => return Err(error.to_string()),
             }
             agreed
