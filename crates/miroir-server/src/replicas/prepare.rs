@@ -23,10 +23,11 @@ use crate::write::encode;
 impl Repair<'_> {
     /// Makes the index on the node as it has to be, if it is not.
     pub(super) async fn prepare(&self, begun: &IndexView) -> Result<(), RepairError> {
+        // What it still has to do may be to delete the index.
+        self.wait_until_idle(begun).await?;
         if self.is_prepared(begun).await? {
             return Ok(());
         }
-        self.wait_until_idle(begun).await?;
         hold(self.cluster, self.index, async {
             // As it is now: it may have been deleted and made anew while this waited for its turn.
             let Some(now) = self.index.view().filter(|_| self.still_wanted(begun, self.shards)) else {
@@ -53,7 +54,7 @@ impl Repair<'_> {
     }
 
     /// Has the node give up what it holds of the index, for it refused something that others hold. Not where some of it
-    /// is read.
+    /// is read, or is all that is left within reach.
     pub(super) async fn begin_anew(&self, begun: &IndexView, refusal: NodeError) -> Result<(), RepairError> {
         self.wait_until_idle(begun).await?;
         hold(self.cluster, self.index, async {
@@ -61,8 +62,10 @@ impl Repair<'_> {
             let is_read = |now: &IndexView| {
                 now.shards_on(name).into_iter().any(|shard| now.replica_state(shard, name).is_readable())
             };
-            let wanted = |now: &_| self.still_wanted(begun, self.shards) && !is_read(now);
-            let Some(now) = self.index.view().filter(|now| wanted(now)) else {
+            let may_go = |now: &IndexView| {
+                self.still_wanted(begun, self.shards) && !is_read(now) && self.is_complete_elsewhere(now)
+            };
+            let Some(now) = self.index.view().filter(|now| may_go(now)) else {
                 return Err(refusal.into());
             };
             let (index, uid) = (&now.record.uid, &now.record.node_uid);

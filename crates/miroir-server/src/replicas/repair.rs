@@ -109,6 +109,10 @@ impl Repair<'_> {
     }
 
     async fn attempt(&self, view: &IndexView) -> Result<usize, RepairError> {
+        // What the node holds may be all there is: nothing is done to it while there is nothing to make up for that.
+        if self.ways(view, self.shards, Compare::ByWrite).is_empty() {
+            return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
+        }
         self.prepare(view).await?;
         self.tell("comparing");
         let compare = self.comparison(view).await?;
@@ -302,6 +306,13 @@ impl Repair<'_> {
         to_remove.retain(|id: &String| !copied.contains(id.as_str()));
         to_copy.sort_by_key(|(position, _)| *position);
         Ok((to_copy.into_iter().map(|(_, wanted)| wanted).collect(), to_remove))
+    }
+
+    /// Whether everything that the node is to hold of the index can be copied.
+    pub(super) fn is_complete_elsewhere(&self, view: &IndexView) -> bool {
+        let shards = view.shards_on(self.target.id().as_str());
+        let ways = self.ways(view, &shards, Compare::ByWrite);
+        ways.iter().map(|way| way.shards.len()).sum::<usize>() == shards.len()
     }
 
     /// The shards that have an active replica within reach, by where and how they are copied.
