@@ -81,6 +81,7 @@ impl NodeError {
     pub fn is_ambiguous(&self) -> bool {
         !matches!(self, Self::Refused { .. })
     }
+
     /// Whether the node refused what it was sent for what it is, or for what the node holds; nothing that passes, like a
     /// full disk or an embedder out of reach.
     pub fn is_refusal(&self) -> bool {
