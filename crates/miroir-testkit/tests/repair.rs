@@ -281,26 +281,6 @@ async fn a_node_is_told_primary_keys_and_settings_that_it_missed_before_it_is_gi
     }
 }
 
-/// With the settings that it missed, a node cannot even replace what it has of them.
-#[tokio::test]
-async fn a_node_with_documents_that_settings_do_not_allow_begins_with_an_empty_index() {
-    let mut oracle = Oracle::start(SHAPE).await;
-    let documents = |place: Value| -> Value {
-        (0..300).map(|id| json!({ "id": id, "_geo": place })).collect::<Vec<_>>().into()
-    };
-    let path = "/indexes/places/documents";
-    oracle.apply_ok(Method::POST, path, &documents(json!("nowhere"))).await;
-    oracle.cluster().nodes[LOST].kill();
-    oracle.apply_ok(Method::DELETE, path, &Value::Null).await;
-    oracle.apply_ok(Method::PUT, "/indexes/places/settings/sortable-attributes", &json!(["_geo"])).await;
-    oracle.apply_ok(Method::POST, path, &documents(json!({ "lat": 48.8, "lng": 2.3 }))).await;
-    oracle.cluster().nodes[LOST].restart().await;
-    wait_until_whole(oracle.cluster()).await;
-    assert_copies_agree(oracle.cluster(), "places", 300, 2).await;
-    let documents = oracle.compare_documents("places").await;
-    assert!(documents.is_empty(), "the documents differ:\n{documents}");
-}
-
 #[tokio::test]
 async fn a_node_that_missed_a_settings_change_has_no_say_in_the_next() {
     let (mut oracle, _) = loaded().await;

@@ -274,6 +274,22 @@ fn reset_surplus(form: &mut Value, found: &Value) {
     }
 }
 
+/// The body of a `PATCH /settings` after which there is nothing of the user's to filter or sort by.
+pub fn no_lists_of_the_users(needs: NodeNeeds) -> Value {
+    let mut settings = Map::from_iter([FILTERABLE, SORTABLE].map(|name| (name.to_owned(), Value::Null)));
+    translate(&mut settings, &mut Map::new(), needs);
+    Value::Object(settings)
+}
+
+/// Settings as users see them, with nothing to filter or sort by.
+pub fn without_lists(user_settings: &Value) -> Value {
+    let mut settings = user_settings.clone();
+    if let Some(settings) = settings.as_object_mut() {
+        settings.retain(|name, _| name != FILTERABLE && name != SORTABLE);
+    }
+    settings
+}
+
 /// The body of the `PATCH /settings` to send to a node right after creating an index there.
 pub fn default_node_settings(needs: NodeNeeds) -> Value {
     full_node_form(&json!({}), &Value::Null, needs)

@@ -85,6 +85,11 @@ impl IndexView {
         self.shards().filter(|(_, nodes)| nodes.iter().any(|id| id == node)).map(|(shard, _)| shard).collect()
     }
 
+    /// Whether some replica on a node is read.
+    pub fn is_read_on(&self, node: &str) -> bool {
+        self.shards_on(node).into_iter().any(|shard| self.replica_state(shard, node).is_readable())
+    }
+
     /// Every shard with the nodes it is placed on.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, &Vec<String>)> {
         (0u16..).map(ShardId).zip(self.record.placement.iter())

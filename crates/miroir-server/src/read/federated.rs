@@ -233,10 +233,10 @@ impl Cluster {
         request.to_string().into_bytes()
     }
 
-    /// What a node that has all the indexes finds wrong with a federated search; `None` when nothing, or when there
+    /// What a node that all the indexes are read from finds wrong with a federated search; `None` when nothing, or when there
     /// is no such node.
     async fn refusal_of_federated(&self, multi: &MultiSearch, views: &Views) -> Option<ApiError> {
-        let has_all = |name: &str| views.values().all(|view| !view.shards_on(name).is_empty());
+        let has_all = |name: &str| views.values().all(|view| view.is_read_on(name));
         let node = self.fleet.up().find(|node| has_all(node.id().as_str()))?;
         let body = self.on_nodes(multi.federated_body_to_check(), views);
         let answer =

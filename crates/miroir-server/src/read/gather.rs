@@ -63,13 +63,18 @@ impl Reading {
     /// A read whose calls have this limit: there is time for one call and its repetition elsewhere.
     pub fn with_limit(limit: Duration) -> Self {
         Self {
-            deadline: Instant::now() + limit * 2,
+            deadline: Instant::now() + Self::longest(limit),
             affinity: None,
             is_search: false,
             wanted: None,
             merges_one: false,
             journal: None,
         }
+    }
+
+    /// How long a read whose calls have this limit may take.
+    pub fn longest(limit: Duration) -> Duration {
+        limit * 2
     }
 
     /// The same for a search.

@@ -228,7 +228,7 @@ impl Cluster {
             if reading.is_over() {
                 break;
             }
-            if index.is_some_and(|index| index.shards_on(node.id().as_str()).is_empty()) {
+            if index.is_some_and(|index| !index.is_read_on(node.id().as_str())) {
                 continue;
             }
             let call = Call { limit: reading.limit(call.limit), ..call.clone() };

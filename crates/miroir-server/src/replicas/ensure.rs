@@ -21,6 +21,9 @@ pub(crate) const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// How long writes may be held up at a time.
 pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(20);
 
+/// The code of a document whose `_geo` is no place.
+const NO_PLACE: &str = "invalid_document_geo_field";
+
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepairError {
@@ -30,6 +33,18 @@ pub(crate) enum RepairError {
     Store(#[from] miroir_store::StoreError),
     #[error("{0}")]
     NotNow(String),
+}
+
+impl RepairError {
+    /// Whether the node refused what it was given, and would again.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Node(error) if error.is_refusal())
+    }
+
+    /// Whether it did so because of a document's place.
+    pub(super) fn is_refusal_of_a_place(&self) -> bool {
+        matches!(self, Self::Node(NodeError::TaskFailed { error, .. }) if error["code"] == NO_PLACE)
+    }
 }
 
 /// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.
@@ -141,11 +156,7 @@ pub(crate) async fn ensure_index(
             ensured.tasks.push(carry_out(target, &call, TASK_LIMIT).await?);
         }
         Some(held_key) => {
-            let is_read = view
-                .shards_on(target.id().as_str())
-                .into_iter()
-                .any(|shard| view.replica_state(shard, target.id().as_str()).is_readable());
-            if is_read {
+            if view.is_read_on(target.id().as_str()) {
                 return Err(RepairError::NotNow(format!("the index has the primary key {held_key:?} there")));
             }
             for call in [

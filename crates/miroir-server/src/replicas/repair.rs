@@ -39,21 +39,21 @@ pub(crate) struct Repair<'a> {
 }
 
 /// Replicas that are copied from the same node and compared in the same way.
-struct Way {
+pub(super) struct Way {
     source: Arc<Node>,
     shards: Vec<ShardId>,
     compare: Compare,
 }
 
 /// What follows each other in the order of insertion: from each source, a part of what it is to give.
-type Part = Vec<(Arc<Node>, Compare, Selection)>;
+pub(super) type Part = Vec<(Arc<Node>, Compare, Selection)>;
 
 /// What the target lacks of a part, in the order of insertion, and what it has too much.
-type Lack = (Vec<Wanted>, Vec<String>);
+pub(super) type Lack = (Vec<Wanted>, Vec<String>);
 
 /// What a comparison found while writes went on, on a target that was idle. It still holds once writes have to wait, if
 /// none was done in between.
-struct Seen {
+pub(super) struct Seen {
     /// Of the index, before the comparison.
     generation: u64,
     /// The newest task of the target about the index, before the comparison.
@@ -100,9 +100,11 @@ impl Repair<'_> {
             return Err(RepairError::NotNow("the index is still being created".to_owned()));
         }
         match self.attempt(&view).await {
-            Err(RepairError::Node(error)) if error.is_refusal() => {
-                self.begin_anew(&view, error).await?;
-                self.attempt(&view).await
+            Err(refusal) if refusal.is_refusal() => {
+                let shards = view.shards_on(self.target.id().as_str());
+                let whole = Repair { shards: &shards, ..*self };
+                let copied = whole.make_way(&view, refusal).await?;
+                Ok(copied + whole.attempt(&view).await?)
             }
             outcome => outcome,
         }
@@ -116,15 +118,7 @@ impl Repair<'_> {
         self.prepare(view).await?;
         self.tell("comparing");
         let compare = self.comparison(view).await?;
-        let (mut copied, mut seen) = (0, None);
-        for _ in 0..ROUNDS {
-            let round;
-            (round, seen) = self.copy_meanwhile(view, compare).await?;
-            copied += round;
-            if round == 0 {
-                break;
-            }
-        }
+        let (mut copied, mut seen) = self.copy_in_rounds(view, compare, SMALL_DIFFERENCE).await?;
         let documents_per_shard = view.record.next_position / u64::from(view.record.shards.max(1)) + 1;
         let at_once = (DOCUMENTS_AT_ONCE / documents_per_shard).max(1) as usize;
         let ways = self.ways(view, self.shards, compare);
@@ -146,7 +140,7 @@ impl Repair<'_> {
 
     /// How stale replicas are compared: by content where some task failed on the node, because what it did after that
     /// was done to other documents than elsewhere.
-    async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
+    pub(super) async fn comparison(&self, view: &IndexView) -> Result<Compare, RepairError> {
         let uid = &view.record.node_uid;
         let key = activated_key(uid, self.target.id().as_str());
         let since = self.cluster.store.meta(&key).await?.and_then(|task| task.parse().ok());
@@ -163,13 +157,39 @@ impl Repair<'_> {
         })
     }
 
-    /// Copies what is missing or old, while writes go on, where that is much: a small difference can wait for the
-    /// last round. What is too much is left: a page may have been missed. Returns how many documents it copied, and
-    /// what it found if that may still hold.
+    /// The index as it is now, if these replicas of it are still to be repaired.
+    pub(super) fn now(&self, begun: &IndexView) -> Result<Arc<IndexView>, RepairError> {
+        let now = self.index.view().filter(|_| self.still_wanted(begun, self.shards));
+        now.ok_or_else(|| RepairError::NotNow("the replicas have changed meanwhile".to_owned()))
+    }
+
+    /// Copies what is missing or old, while writes go on, until that is fewer documents than `least` in every part: a
+    /// small difference can wait for the last round. What is too much is left: a page may have been missed. Returns how
+    /// many documents it copied, and what it found if that may still hold.
+    pub(super) async fn copy_in_rounds(
+        &self,
+        view: &IndexView,
+        compare: Compare,
+        least: usize,
+    ) -> Result<(usize, Option<Seen>), RepairError> {
+        let (mut copied, mut seen) = (0, None);
+        for _ in 0..ROUNDS {
+            let round;
+            (round, seen) = self.copy_meanwhile(view, compare, least).await?;
+            copied += round;
+            if round == 0 {
+                break;
+            }
+        }
+        Ok((copied, seen))
+    }
+
+    /// One such round.
     async fn copy_meanwhile(
         &self,
         view: &IndexView,
         compare: Compare,
+        least: usize,
     ) -> Result<(usize, Option<Seen>), RepairError> {
         let mut copied = 0;
         let (generation, downs) = (self.index.generation(), self.cluster.downs(view));
@@ -180,7 +200,7 @@ impl Repair<'_> {
         for part in parts(view, &self.ways(view, self.shards, compare)) {
             let lack = self.difference(view, &part).await?;
             let missing = &lack.0;
-            if missing.len() >= SMALL_DIFFERENCE {
+            if missing.len() >= least {
                 note_disorder(self.cluster, self.index, self.target).await?;
                 let copy = Copy { index: view, target: self.target };
                 let mut progress = self.progress(missing.len());
@@ -188,9 +208,9 @@ impl Repair<'_> {
                     progress(documents);
                     self.still_wanted(view, self.shards)
                 };
-                let tasks = copy.copy(missing, go_on).await?;
+                let copying = copy.copy(missing, go_on).await;
                 self.disavow(view).await?;
-                copy.wait(&tasks).await?;
+                copy.wait(&copying?).await?;
                 copied += missing.len();
             } else {
                 seen.parts.push((part, lack));
@@ -205,7 +225,7 @@ impl Repair<'_> {
 
     /// What was sent last may have reached another index of the same name, made meanwhile: then its replicas on the
     /// target may hold anything.
-    async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
+    pub(super) async fn disavow(&self, begun: &IndexView) -> Result<(), RepairError> {
         let Some(now) = self.index.view().filter(|now| !is_same(now, begun)) else { return Ok(()) };
         if now.record.node_uid != begun.record.node_uid {
             return Err(RepairError::NotNow("the index has another name by now".to_owned()));
@@ -291,7 +311,7 @@ impl Repair<'_> {
     }
 
     /// Compares a part.
-    async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
+    pub(super) async fn difference(&self, view: &IndexView, part: &Part) -> Result<Lack, NodeError> {
         let copy = Copy { index: view, target: self.target };
         let (mut to_copy, mut to_remove) = (Vec::new(), Vec::new());
         for (source, compare, selection) in part {
@@ -316,7 +336,7 @@ impl Repair<'_> {
     }
 
     /// The shards that have an active replica within reach, by where and how they are copied.
-    fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
+    pub(super) fn ways(&self, view: &IndexView, shards: &[ShardId], of_stale: Compare) -> Vec<Way> {
         let target = self.target.id().as_str();
         let mut by_way: BTreeMap<(&str, bool), Vec<ShardId>> = BTreeMap::new();
         for shard in shards {
@@ -360,7 +380,7 @@ fn sources_of(parts: &[(Part, Lack)]) -> Vec<&Node> {
 }
 
 /// Everything to compare, in parts that fit into memory.
-fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
+pub(super) fn parts(view: &IndexView, ways: &[Way]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for way in ways {
         for (place, selection) in

@@ -38,8 +38,7 @@ impl Cluster {
     ) {
         let Some((_queue, view)) = turn_unless_changing(index, on_their_way) else { return };
         let name = node.id().as_str();
-        let is_read = |shard| view.replica_state(shard, name).is_readable();
-        if !view.shards_on(name).into_iter().any(is_read) {
+        if !view.is_read_on(name) {
             return;
         }
         let needs = self.needs_of_one_behind(&view);
@@ -71,8 +70,8 @@ impl Cluster {
         }
     }
 
-    /// Compares the settings of all nodes of an index with those agreed, and mends them if asked to. Returns the
-    /// nodes that differ, each with what is wrong. A node without the index loses its replicas, unless they are the
+    /// Compares the settings of the nodes that an index is read from with those agreed, and mends them if asked to. On
+    /// others, repair does. Returns the nodes that differ, each with what is wrong. A node without the index loses its replicas, unless they are the
     /// last, to be filled anew.
     pub(crate) async fn verify_settings(
         &self,
@@ -123,6 +122,7 @@ impl Cluster {
     async fn settings_that_differ(&self, view: &IndexView) -> BTreeMap<String, String> {
         let names = view.nodes();
         let reads = (names.iter())
+            .filter(|name| view.is_read_on(name))
             .filter_map(|name| self.fleet.get(name))
             .filter(|node| node.health().is_up())
             .map(async |node| (node, read_settings(node, &view.record.node_uid).await));

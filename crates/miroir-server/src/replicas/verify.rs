@@ -105,7 +105,8 @@ impl Cluster {
     async fn strays(&self, view: &IndexView) -> Result<Vec<(Arc<Node>, Vec<String>)>, NodeError> {
         let mut found = Vec::new();
         for node in view.nodes().iter().filter_map(|name| self.fleet.get(name)) {
-            if node.health().is_up() {
+            // Repair looks for them where nothing is read.
+            if node.health().is_up() && view.is_read_on(node.id().as_str()) {
                 let strays = strays_of(view, node, |all| all).await?;
                 found.push((Arc::clone(node), strays));
             }

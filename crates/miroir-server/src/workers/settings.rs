@@ -35,9 +35,7 @@ impl Cluster {
         let counted = usize::from(change.is_some());
         // A node that missed earlier changes has no say in what they were. Where only such ones took this one, it is lost,
         // as promotions say, and those that are read tell what is so.
-        let is_read = |node: &&str| {
-            view.shards_on(node).into_iter().any(|shard| view.replica_state(shard, node).is_readable())
-        };
+        let is_read = |node: &&str| view.is_read_on(node);
         let holders = view.nodes();
         let taken: Vec<&str> = nodes.iter().copied().filter(is_read).collect();
         let (readable, change) = match taken.is_empty() {
