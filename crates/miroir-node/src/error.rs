@@ -61,9 +61,6 @@ pub enum NodeError {
     },
 }
 
-/// Of an embedder that did not answer, a task's error says that the request is invalid as well.
-const EMBEDDER_FAILED: &str = "vector_embedding_error";
-
 impl NodeError {
     /// The node concerned.
     pub fn node(&self) -> &NodeId {
@@ -80,35 +77,5 @@ impl NodeError {
     /// Whether the node may have carried out the call although it did not say so.
     pub fn is_ambiguous(&self) -> bool {
         !matches!(self, Self::Refused { .. })
-    }
-
-    /// Whether the node refused what it was sent for what it is, or for what the node holds; nothing that passes, like a
-    /// full disk or an embedder out of reach.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::TaskFailed { error, .. } => {
-                error["type"] == "invalid_request" && error["code"] != EMBEDDER_FAILED
-            }
-            _ => false,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_what_stays_so_is_a_refusal() {
-        let failed = |kind: &str, code: &str| NodeError::TaskFailed {
-            node: "a".into(),
-            task: 1,
-            error: json!({ "type": kind, "code": code }),
-        };
-        assert!(failed("invalid_request", "invalid_document_geo_field").is_refusal());
-        assert!(!failed("invalid_request", "vector_embedding_error").is_refusal());
-        assert!(!failed("system", "no_space_left_on_device").is_refusal());
     }
 }

@@ -2,7 +2,8 @@
 //! that cannot be made up for.
 //!
 //! A Meilisearch lets places become sortable whatever its documents hold. From then on it refuses documents whose place
-//! is none: it takes no new ones, and cannot replace or delete those that it has.
+//! is none: it takes no new ones, and cannot replace or delete those that it has. An embedder that comes with another
+//! setting is taken whatever the length of the vectors, too.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ const SORTABLE: &str = "/indexes/places/settings/sortable-attributes";
 /// The node that goes away, and another one.
 const LOST: usize = 0;
 const OTHER: usize = 2;
+const NO_PLACE: &str = "invalid_document_geo_field";
 /// Longest wait for something to be noticed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -65,10 +67,14 @@ async fn wait_until(oracle: &mut Oracle, is_so: impl Fn(&[(String, u64)]) -> boo
     }
 }
 
-/// Searches until everything is repaired, and compares.
-async fn assert_repaired(oracle: &mut Oracle, documents: u64) {
-    let sort = json!({ "indexUid": "places", "sort": ["_geoPoint(40, 20):asc"] });
-    let searches = [json!({ "queries": [sort] }), json!({ "federation": {}, "queries": [sort] })];
+/// Sorts by places.
+fn sorted() -> Value {
+    json!({ "indexUid": "places", "sort": ["_geoPoint(40, 20):asc"] })
+}
+
+/// Searches until everything is repaired, and compares. There must have been such a refusal, or nothing was tested.
+async fn assert_repaired(oracle: &mut Oracle, documents: u64, query: Value, refusal: &str) {
+    let searches = [json!({ "queries": [query] }), json!({ "federation": {}, "queries": [query] })];
     let hits = |answer: Value| match &answer["results"] {
         Value::Null => answer["hits"].clone(),
         results => results[0]["hits"].clone(),
@@ -85,10 +91,9 @@ async fn assert_repaired(oracle: &mut Oracle, documents: u64) {
     assert_copies_agree(oracle.cluster(), "places", documents as usize, 2).await;
     let differing = oracle.compare_documents("places").await;
     assert!(differing.is_empty(), "the documents differ:\n{differing}");
-    // Otherwise nothing of this was tested.
     let failed = oracle.cluster().nodes[LOST].client().get("/tasks?statuses=failed").await.ok();
     let failed = failed["results"].as_array().cloned().unwrap_or_default();
-    assert!(failed.iter().any(|task| task["error"]["code"] == "invalid_document_geo_field"), "{failed:?}");
+    assert!(failed.iter().any(|task| task["error"]["code"] == refusal), "{failed:?}");
 }
 
 #[tokio::test]
@@ -101,7 +106,7 @@ async fn a_node_that_cannot_replace_or_delete_what_it_holds_is_repaired() {
     oracle.cluster().nodes[LOST].kill();
     set_right(&oracle).await;
     oracle.cluster().nodes[LOST].restart().await;
-    assert_repaired(&mut oracle, RIGHT).await;
+    assert_repaired(&mut oracle, RIGHT, sorted(), NO_PLACE).await;
 }
 
 #[tokio::test]
@@ -112,7 +117,26 @@ async fn an_empty_node_is_given_documents_that_are_against_the_settings() {
     node.kill();
     node.restart_empty().await;
     wait_until(&mut oracle, |behind| !behind.is_empty(), "nobody notices that the disk is empty").await;
-    assert_repaired(&mut oracle, WRONG).await;
+    assert_repaired(&mut oracle, WRONG, sorted(), NO_PLACE).await;
+}
+
+#[tokio::test]
+async fn an_empty_node_is_given_documents_that_are_against_more_than_one_setting() {
+    let mut oracle = Oracle::start(SHAPE).await;
+    let vectors = |id: u64| json!({ "right": [id, 1], "wrong": [id] });
+    let document = |id: u64| json!({ "id": id, "_geo": "nowhere", "_vectors": vectors(id) });
+    let documents: Vec<Value> = (0..WRONG).map(document).collect();
+    oracle.apply_ok(Method::POST, PATH, &json!(documents)).await;
+    let manual = json!({ "source": "userProvided", "dimensions": 2 });
+    let both = json!({ "embedders": { "right": manual, "wrong": manual }, "sortableAttributes": ["_geo"] });
+    oracle.apply_ok(Method::PATCH, "/indexes/places/settings", &both).await;
+    let node = &mut oracle.cluster().nodes[LOST];
+    node.kill();
+    node.restart_empty().await;
+    wait_until(&mut oracle, |behind| !behind.is_empty(), "nobody notices that the disk is empty").await;
+    let mut query = sorted();
+    query["retrieveVectors"] = json!(true);
+    assert_repaired(&mut oracle, WRONG, query, "invalid_vector_dimensions").await;
 }
 
 /// With another node away, what is old may be the best there is. Once that one is back, the rest of the shards is read
@@ -139,5 +163,5 @@ async fn a_node_keeps_what_cannot_be_copied_until_it_can() {
     }
     oracle.cluster().nodes[OTHER].restart().await;
     wait_until(&mut oracle, |behind| behind.iter().any(is_other), "the others are still read").await;
-    assert_repaired(&mut oracle, RIGHT).await;
+    assert_repaired(&mut oracle, RIGHT, sorted(), NO_PLACE).await;
 }

@@ -274,20 +274,13 @@ fn reset_surplus(form: &mut Value, found: &Value) {
     }
 }
 
-/// The body of a `PATCH /settings` after which there is nothing of the user's to filter or sort by.
-pub fn no_lists_of_the_users(needs: NodeNeeds) -> Value {
-    let mut settings = Map::from_iter([FILTERABLE, SORTABLE].map(|name| (name.to_owned(), Value::Null)));
+/// The body of a `PATCH /settings` that resets what documents may be against: the attributes to filter and sort by, and
+/// embedders, if they are meant too.
+pub fn reset_form(needs: NodeNeeds, embedders_too: bool) -> Value {
+    let names = [FILTERABLE, SORTABLE].into_iter().chain(embedders_too.then_some(EMBEDDERS));
+    let mut settings = names.map(|name| (name.to_owned(), Value::Null)).collect();
     translate(&mut settings, &mut Map::new(), needs);
     Value::Object(settings)
-}
-
-/// Settings as users see them, with nothing to filter or sort by.
-pub fn without_lists(user_settings: &Value) -> Value {
-    let mut settings = user_settings.clone();
-    if let Some(settings) = settings.as_object_mut() {
-        settings.retain(|name, _| name != FILTERABLE && name != SORTABLE);
-    }
-    settings
 }
 
 /// The body of the `PATCH /settings` to send to a node right after creating an index there.

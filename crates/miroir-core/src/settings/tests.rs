@@ -433,20 +433,11 @@ fn what_is_known_of_embedders_is_taken_over() {
 }
 
 #[test]
-fn without_lists_there_is_nothing_of_the_users_to_filter_or_sort_by() {
-    let user = json!({
-        "filterableAttributes": ["_geo", {"attributePatterns": ["*"]}], "sortableAttributes": ["_geo", "price"],
-        "embedders": {"manual": {"source": "userProvided", "dimensions": 2}}, "stopWords": ["the"],
-    });
-    let full = full_node_form(&user, &Value::Null, NEEDS);
-    let lenient = full_node_form(&without_lists(&user), &Value::Null, NEEDS);
-    let lists = no_lists_of_the_users(NEEDS);
-    for (name, value) in full.as_object().expect("settings") {
-        let expected = lists.get(name).unwrap_or(value);
-        assert_eq!((&lenient[name], expected == value), (expected, lists.get(name).is_none()), "{name}");
-    }
-    assert_eq!(
-        lists,
-        json!({FILTERABLE: default_node_settings(NEEDS)[FILTERABLE], SORTABLE: [INSERTED_AT_FIELD]})
-    );
+fn what_documents_may_be_against_is_reset_but_for_what_is_miroirs_own() {
+    let default = default_node_settings(NEEDS);
+    let lists = json!({FILTERABLE: default[FILTERABLE], SORTABLE: [INSERTED_AT_FIELD]});
+    assert_eq!(reset_form(NEEDS, false), lists);
+    let mut all = lists;
+    all[EMBEDDERS] = Value::Null;
+    assert_eq!(reset_form(NEEDS, true), all);
 }

@@ -21,9 +21,6 @@ pub(crate) const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// How long writes may be held up at a time.
 pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(20);
 
-/// The code of a document whose `_geo` is no place.
-const NO_PLACE: &str = "invalid_document_geo_field";
-
 /// Why a repair did not come to its end this time.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepairError {
@@ -33,18 +30,6 @@ pub(crate) enum RepairError {
     Store(#[from] miroir_store::StoreError),
     #[error("{0}")]
     NotNow(String),
-}
-
-impl RepairError {
-    /// Whether the node refused what it was given, and would again.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Node(error) if error.is_refusal())
-    }
-
-    /// Whether it did so because of a document's place.
-    pub(super) fn is_refusal_of_a_place(&self) -> bool {
-        matches!(self, Self::Node(NodeError::TaskFailed { error, .. }) if error["code"] == NO_PLACE)
-    }
 }
 
 /// Copied documents stand in the order in which they were copied, so the node must go on breaking ties.

@@ -1,17 +1,18 @@
 //! Making way on a node for what others hold and it refuses.
 //!
-//! A Meilisearch lets places become sortable or filterable whatever its documents hold. From then on it refuses documents
-//! whose `_geo` is no place: it takes none, and neither replaces nor deletes those that it has. The node may hold such
-//! documents, which were removed elsewhere in time; or others hold them, from before. And what it holds may be against
-//! settings that it missed: vectors of another length.
+//! A Meilisearch takes settings that its documents are against, and from then on refuses such documents. Places become
+//! sortable or filterable whatever the documents hold: then it takes none whose `_geo` is no place, and neither replaces
+//! nor deletes those that it has. An embedder comes with another setting, whatever the length of the vectors. The node may
+//! hold such documents, which were removed elsewhere in time; or others hold them, from before.
 //!
-//! So it has nothing to filter or sort by while all that differs is removed and copied anew. What it has in common with
-//! others stays, so that a repair that is cut off goes on where it was.
+//! So it has none of these settings while documents are removed and copied, and is given them last. What it has in common
+//! with others stays, so that a repair that is cut off goes on where it was.
 
 use http::Method;
 use miroir_core::replica::ReplicaState;
-use miroir_core::settings::{no_lists_of_the_users, repair_node_form, without_lists};
-use miroir_node::Call;
+use miroir_core::settings::{repair_node_form, reset_form};
+use miroir_node::{Call, NodeError};
+use miroir_store::IndexRecord;
 use serde_json::Value;
 
 use super::copy::Copy;
@@ -28,46 +29,68 @@ use crate::write::encode;
 /// Every difference, however small.
 const ALL: usize = 1;
 
+/// What a node refused documents for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A `_geo` that is no place.
+    Place,
+    /// Vectors of another length than their embedder's.
+    Length,
+}
+
+impl Refusal {
+    /// Whether, and for what, a node refused what a repair gave it.
+    pub fn of(error: &RepairError) -> Option<Self> {
+        let RepairError::Node(NodeError::TaskFailed { error, .. }) = error else { return None };
+        match error["code"].as_str()? {
+            "invalid_document_geo_field" => Some(Self::Place),
+            "invalid_vector_dimensions" => Some(Self::Length),
+            _ => None,
+        }
+    }
+}
+
 impl Repair<'_> {
-    /// Has the node, which refused something, take what others hold, and then the agreed settings. These are all its
-    /// replicas of the index. Returns how many documents were copied.
-    pub(super) async fn make_way(
-        &self,
-        begun: &IndexView,
-        refusal: RepairError,
-    ) -> Result<usize, RepairError> {
-        let is_of_a_place = refusal.is_refusal_of_a_place();
+    /// Has the node take what it refused, and then the agreed settings, and repairs it. These are all its replicas of the
+    /// index. Returns how many documents were copied or removed.
+    pub(super) async fn make_way(&self, begun: &IndexView, refusal: Refusal) -> Result<usize, RepairError> {
         self.put_all_aside(begun, refusal).await?;
-        self.give(begun, |view, _| no_lists_of_the_users(self.cluster.needs_of_one_behind(view))).await?;
+        // Not for a place: they would have to embed everything anew. But where both are in the way, both must go.
+        let embedders_too = refusal == Refusal::Length;
+        self.give(begun, |view, _| reset_form(self.cluster.needs_of_one_behind(view), embedders_too)).await?;
         let compare = self.comparison(begun).await?;
-        // Places stand in nobody's way any more. What else is old may be what the settings are against.
-        self.remove_surplus(begun, compare, !is_of_a_place).await?;
-        let form = |view: &IndexView, settings: &Value, found: &Value| {
-            let needs = self.cluster.needs_of_one_behind(view);
-            repair_node_form(settings, &view.record.overlay, needs, found)
-        };
-        self.give(begun, |view, found| form(view, &without_lists(&view.record.settings), found)).await?;
+        self.remove_surplus(begun, compare).await?;
         let (copied, _) = self.copy_in_rounds(&*self.now(begun)?, compare, ALL).await?;
-        self.give(begun, |view, found| form(view, &view.record.settings, found)).await?;
-        Ok(copied)
+        let agreed = |view: &IndexView, found: &Value| {
+            let IndexRecord { settings, overlay, .. } = &view.record;
+            repair_node_form(settings, overlay, self.cluster.needs_of_one_behind(view), found)
+        };
+        self.give(begun, agreed).await?;
+        Ok(copied + self.attempt(begun).await?)
     }
 
     /// Puts the replicas aside that are still read, because a search could neither filter nor sort on the node, and waits
     /// for searches that ask it by an older picture.
-    async fn put_all_aside(&self, begun: &IndexView, refusal: RepairError) -> Result<(), RepairError> {
+    async fn put_all_aside(&self, begun: &IndexView, refusal: Refusal) -> Result<(), RepairError> {
         let name = self.target.id().as_str();
-        let reason = "the node refuses what others hold";
+        let reason = match refusal {
+            Refusal::Place => "the node refuses documents whose `_geo` is no place, which others hold",
+            Refusal::Length => "the node refuses vectors of another length, which others hold",
+        };
         // While no write is on its way: one that only this node took would be lost with it.
         hold(self.cluster, self.index, async {
-            let Some(now) = self.index.view().filter(|now| is_same(now, begun)) else { return Err(refusal) };
+            let Some(now) = self.index.view().filter(|now| is_same(now, begun)) else {
+                return Err(RepairError::NotNow("the index was made anew meanwhile".to_owned()));
+            };
             if now.is_read_on(name) {
-                if !refusal.is_refusal_of_a_place() || !self.is_complete_elsewhere(&now) {
-                    return Err(refusal);
+                if !self.is_complete_elsewhere(&now) {
+                    let until = "it is to be filled anew once others can do without it";
+                    return Err(RepairError::NotNow(format!("{reason}; {until}")));
                 }
                 let to_fill = replicas_of(&now, name, ReplicaState::Stale, reason);
                 self.cluster.put_aside(self.index, to_fill).await?;
             }
-            tracing::info!(index = %self.index.uid, node = name, error = %refusal, "making way for what others hold");
+            tracing::info!(index = %self.index.uid, node = name, reason, "making way");
             Ok(())
         })
         .await?;
@@ -95,18 +118,12 @@ impl Repair<'_> {
         Ok(wait_for(self.target, task, TASK_LIMIT).await?)
     }
 
-    /// Removes what the sources do not have, and what they have newer, if that is wanted too.
-    async fn remove_surplus(
-        &self,
-        begun: &IndexView,
-        compare: Compare,
-        and_old: bool,
-    ) -> Result<(), RepairError> {
+    /// Removes what the sources do not have.
+    async fn remove_surplus(&self, begun: &IndexView, compare: Compare) -> Result<(), RepairError> {
         let view = self.now(begun)?;
         self.remove(begun, &strays_of(&view, self.target, |all| all).await?).await?;
         for part in parts(&view, &self.ways(&view, self.shards, compare)) {
-            let (to_copy, mut to_remove) = self.difference(&view, &part).await?;
-            to_remove.extend(to_copy.into_iter().filter(|_| and_old).map(|(_, id)| id));
+            let (_, to_remove) = self.difference(&view, &part).await?;
             self.remove(begun, &to_remove).await?;
         }
         Ok(())

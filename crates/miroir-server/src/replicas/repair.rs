@@ -15,6 +15,7 @@ use miroir_node::{Node, NodeError};
 use super::copy::{Copy, Wanted};
 use super::ensure::{DRAIN_LIMIT, Ensured, RepairError, ensure_index, hold, note_disorder};
 use super::holdings::{Compare, Selection};
+use super::make_way::Refusal;
 use super::node_tasks::{failed_since, is_idle, newest, tasks_since, wait_until_idle};
 use super::settings::replicas_of;
 use super::verify::{is_same, strays_of};
@@ -92,6 +93,9 @@ pub(crate) fn activated_key(uid: &str, node: &str) -> String {
     format!("activated-at:{node}:{uid}")
 }
 
+/// Ways are made in one repair: for places, and then for vectors as well.
+const REFUSALS: usize = 2;
+
 impl Repair<'_> {
     /// Returns how many documents were copied or removed.
     pub async fn run(&self) -> Result<usize, RepairError> {
@@ -99,18 +103,16 @@ impl Repair<'_> {
         if view.record.settings_version == 0 {
             return Err(RepairError::NotNow("the index is still being created".to_owned()));
         }
-        match self.attempt(&view).await {
-            Err(refusal) if refusal.is_refusal() => {
-                let shards = view.shards_on(self.target.id().as_str());
-                let whole = Repair { shards: &shards, ..*self };
-                let copied = whole.make_way(&view, refusal).await?;
-                Ok(copied + whole.attempt(&view).await?)
-            }
-            outcome => outcome,
+        let mut outcome = self.attempt(&view).await;
+        for _ in 0..REFUSALS {
+            let Some(refusal) = outcome.as_ref().err().and_then(Refusal::of) else { break };
+            let shards = view.shards_on(self.target.id().as_str());
+            outcome = Repair { shards: &shards, ..*self }.make_way(&view, refusal).await;
         }
+        outcome
     }
 
-    async fn attempt(&self, view: &IndexView) -> Result<usize, RepairError> {
+    pub(super) async fn attempt(&self, view: &IndexView) -> Result<usize, RepairError> {
         // What the node holds may be all there is: nothing is done to it while there is nothing to make up for that.
         if self.ways(view, self.shards, Compare::ByWrite).is_empty() {
             return Err(RepairError::NotNow("no active replica to copy from can be reached".to_owned()));
