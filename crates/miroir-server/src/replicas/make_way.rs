@@ -3,7 +3,8 @@
 //! A Meilisearch takes settings that its documents are against, and from then on refuses such documents. Places become
 //! sortable or filterable whatever the documents hold: then it takes none whose `_geo` is no place, and neither replaces
 //! nor deletes those that it has. An embedder comes with another setting, whatever the length of the vectors. The node may
-//! hold such documents, which were removed elsewhere in time; or others hold them, from before.
+//! hold such documents, which were removed elsewhere in time; or others hold them, from before. Or it refuses an embedder
+//! that it missed, because what it holds has no vectors.
 //!
 //! So it has none of these settings while documents are removed and copied, and is given them last. What it has in common
 //! with others stays, so that a repair that is cut off goes on where it was.
@@ -34,8 +35,8 @@ const ALL: usize = 1;
 pub(super) enum Refusal {
     /// A `_geo` that is no place.
     Place,
-    /// Vectors of another length than their embedder's.
-    Length,
+    /// Vectors of another length than their embedder's, or none where it has to be given some.
+    Vectors,
 }
 
 impl Refusal {
@@ -43,8 +44,13 @@ impl Refusal {
     pub fn of(error: &RepairError) -> Option<Self> {
         let RepairError::Node(NodeError::TaskFailed { error, .. }) = error else { return None };
         match error["code"].as_str()? {
-            "invalid_document_geo_field" => Some(Self::Place),
-            "invalid_vector_dimensions" => Some(Self::Length),
+            "invalid_document_geo_field" | "invalid_document_geojson_field" => Some(Self::Place),
+            "invalid_vector_dimensions" | "invalid_vectors_type" | "too_many_vectors" => Some(Self::Vectors),
+            // An embedder that does not answer has the same code; that passes.
+            "vector_embedding_error" => {
+                let message = error["message"].as_str()?;
+                message.contains("no vectors provided").then_some(Self::Vectors)
+            }
             _ => None,
         }
     }
@@ -56,7 +62,7 @@ impl Repair<'_> {
     pub(super) async fn make_way(&self, begun: &IndexView, refusal: Refusal) -> Result<usize, RepairError> {
         self.put_all_aside(begun, refusal).await?;
         // Not for a place: they would have to embed everything anew. But where both are in the way, both must go.
-        let embedders_too = refusal == Refusal::Length;
+        let embedders_too = refusal == Refusal::Vectors;
         self.give(begun, |view, _| reset_form(self.cluster.needs_of_one_behind(view), embedders_too)).await?;
         let compare = self.comparison(begun).await?;
         self.remove_surplus(begun, compare).await?;
@@ -74,8 +80,8 @@ impl Repair<'_> {
     async fn put_all_aside(&self, begun: &IndexView, refusal: Refusal) -> Result<(), RepairError> {
         let name = self.target.id().as_str();
         let reason = match refusal {
-            Refusal::Place => "the node refuses documents whose `_geo` is no place, which others hold",
-            Refusal::Length => "the node refuses vectors of another length, which others hold",
+            Refusal::Place => "the node refuses documents for their `_geo`",
+            Refusal::Vectors => "the node refuses documents for their vectors",
         };
         // While no write is on its way: one that only this node took would be lost with it.
         hold(self.cluster, self.index, async {
@@ -84,7 +90,7 @@ impl Repair<'_> {
             };
             if now.is_read_on(name) {
                 if !self.is_complete_elsewhere(&now) {
-                    let until = "it is to be filled anew once others can do without it";
+                    let until = "it can be made to take them once all that it holds is read elsewhere";
                     return Err(RepairError::NotNow(format!("{reason}; {until}")));
                 }
                 let to_fill = replicas_of(&now, name, ReplicaState::Stale, reason);

@@ -70,7 +70,9 @@ impl<'a> Settle<'a> {
     /// Tells of documents on a node that belong to no shard there, and removes them if asked to. No write is on its
     /// way.
     pub async fn strays(&mut self, node: &Arc<Node>, ids: &[String]) -> Result<(), RepairError> {
-        let Some(view) = self.view() else { return Ok(()) };
+        let Some(view) = self.view().filter(|view| view.is_read_on(node.id().as_str())) else {
+            return Ok(());
+        };
         let ids = strays_of(&view, node, |strays| strays.among(ids)).await?;
         let finding = |id: &String| Finding {
             shard: shard_of(id, view.record.shards),
