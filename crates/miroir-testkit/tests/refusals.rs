@@ -1,7 +1,7 @@
 //! Nodes that refuse what other nodes hold are repaired all the same, searches are right meanwhile, and nothing is given up
 //! that cannot be made up for.
 //!
-//! A Meilisearch lets places become sortable whatever its documents hold. From then on it refuses documents whose place
+//! Meilisearch 1.21 lets places become sortable whatever its documents hold. From then on it refuses documents whose place
 //! is none: it takes no new ones, and cannot replace or delete those that it has. An embedder that comes with another
 //! setting is taken whatever the length of the vectors, too.
 
@@ -25,8 +25,8 @@ const SORTABLE: &str = "/indexes/places/settings/sortable-attributes";
 const LOST: usize = 0;
 const OTHER: usize = 2;
 const NO_PLACE: &str = "invalid_document_geo_field";
-/// Longest wait for something to be noticed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for something to be noticed, or repaired: twice 10 s are waited for searches to end, at most.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An index with documents whose place is none.
 async fn with_wrong_places() -> Oracle {

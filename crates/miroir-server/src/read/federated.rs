@@ -233,8 +233,8 @@ impl Cluster {
         request.to_string().into_bytes()
     }
 
-    /// What a node that all the indexes are read from finds wrong with a federated search; `None` when nothing, or when there
-    /// is no such node.
+    /// What a node that all the indexes are read from finds wrong with a federated search; `None` when nothing, or when
+    /// there is no such node.
     async fn refusal_of_federated(&self, multi: &MultiSearch, views: &Views) -> Option<ApiError> {
         let has_all = |name: &str| views.values().all(|view| view.is_read_on(name));
         let node = self.fleet.up().find(|node| has_all(node.id().as_str()))?;

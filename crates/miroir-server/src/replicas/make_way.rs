@@ -1,10 +1,10 @@
 //! Making way on a node for what others hold and it refuses.
 //!
-//! A Meilisearch takes settings that its documents are against, and from then on refuses such documents. Places become
+//! Meilisearch 1.21 takes settings that its documents are against, and from then on refuses such documents. Places become
 //! sortable or filterable whatever the documents hold: then it takes none whose `_geo` is no place, and neither replaces
-//! nor deletes those that it has. An embedder comes with another setting, whatever the length of the vectors. The node may
-//! hold such documents, which were removed elsewhere in time; or others hold them, from before. Or it refuses an embedder
-//! that it missed, because what it holds has no vectors.
+//! nor deletes those that it has. An embedder is taken whatever the length of the vectors, if it comes with another
+//! setting. The node may hold such documents, which were removed elsewhere in time; or others hold them, from before. Or it
+//! refuses an embedder that it missed, because what it holds has no vectors.
 //!
 //! So it has none of these settings while documents are removed and copied, and is given them last. What it has in common
 //! with others stays, so that a repair that is cut off goes on where it was.
@@ -58,7 +58,7 @@ impl Refusal {
 
 impl Repair<'_> {
     /// Has the node take what it refused, and then the agreed settings, and repairs it. These are all its replicas of the
-    /// index. Returns how many documents were copied or removed.
+    /// index. Returns how many documents were copied, or removed with the last difference.
     pub(super) async fn make_way(&self, begun: &IndexView, refusal: Refusal) -> Result<usize, RepairError> {
         self.put_all_aside(begun, refusal).await?;
         // Not for a place: they would have to embed everything anew. But where both are in the way, both must go.

@@ -71,8 +71,8 @@ impl Cluster {
     }
 
     /// Compares the settings of the nodes that an index is read from with those agreed, and mends them if asked to. On
-    /// others, repair does. Returns the nodes that differ, each with what is wrong. A node without the index loses its replicas, unless they are the
-    /// last, to be filled anew.
+    /// others, repair does. Returns the nodes that differ, each with what is wrong. A node without the index loses its
+    /// replicas, unless they are the last, to be filled anew.
     pub(crate) async fn verify_settings(
         &self,
         index: &Index,
